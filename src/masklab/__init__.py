@@ -1,0 +1,3 @@
+"""masklab: pre-train, fine-tune, compare and explain language representations on your own text."""
+
+__version__ = "0.1.0"
