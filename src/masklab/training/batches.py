@@ -1,0 +1,160 @@
+"""A batch is a function of (seed, step): nothing is replayed, skipped or remembered.
+
+An objective turns one row of a source into an Example on the host, with all the random numbers it will need; a batch is
+the examples that a stateless permutation puts at that step. Losses come back as sums and counts, never as means, so
+that micro-batches (and later ranks) add up to the same step.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from masklab.models.pattern import Inputs, Layout
+from masklab.models.transformer import Model
+from masklab.rng import integer, rng, shuffled
+
+IGNORE = -100  # the target of a slot that asks for nothing, as in torch's cross_entropy
+
+
+class Example(NamedTuple):
+    """One row as an objective builds it (numpy).
+
+    `at[name]` lists the slots whose states loss term `name` asks for and `targets[name]` what it wants there, e.g.
+    at = {"masked": [3, 9], "next": [0]}, targets = {"masked": [2041, 77], "next": [1]}.
+    """
+
+    inputs: Inputs  # (T,) int32 each
+    at: dict[str, np.ndarray]  # name -> (K,) int64
+    targets: dict[str, np.ndarray]  # name -> (K, ...), IGNORE where nothing is asked
+    full: bool = False  # one document fills the whole row
+    words: int = 0
+
+
+class Batch(NamedTuple):
+    """Examples of equal length, stacked (torch). Shorter `at` lists are padded with slot 0 and target IGNORE."""
+
+    inputs: Inputs  # (B, T) int32 each
+    at: dict[str, Tensor]  # name -> (B, K) int64
+    targets: dict[str, Tensor]  # name -> (B, K, ...)
+    layout: Layout
+    counts: dict[str, int]  # targets that are not IGNORE, known before anything is computed
+    tokens: int  # slots that hold a token, not padding
+    words: int
+
+    def to(self, device: torch.device | str) -> "Batch":
+        def move(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: x.to(device, non_blocking=True) for name, x in tensors.items()}
+
+        inputs = Inputs(*(x.to(device, non_blocking=True) for x in self.inputs))
+        return self._replace(inputs=inputs, at=move(self.at), targets=move(self.targets))
+
+    def _repr_html_(self) -> str:
+        from masklab.training.look import batch_html
+
+        return batch_html(self)
+
+
+class LossTerm(NamedTuple):
+    """One term of a loss, over the asked slots of one batch: its sum (nats), how many, its weight in the total."""
+
+    total: Tensor
+    count: Tensor
+    weight: float = 1.0
+    correct: Tensor | None = None  # how many were right, where that means something
+
+
+class Rows(Protocol):
+    def __len__(self) -> int: ...
+
+
+class Objective(Protocol):
+    """What a model is trained to do, in two pure halves: `example` on the host, `loss` on the device.
+
+    Pretext tasks and downstream tasks are both this; the loop knows nothing else about them.
+    """
+
+    def open(self, data: str, part: str, tokenizer: Any = None) -> Any:
+        """The source: `part` is "train" or "held_out"; `tokenizer` is the start model's, if there is one."""
+        ...
+
+    def examples(self, source: Any, length: int) -> Rows:
+        """How many rows of `length` slots one epoch has."""
+        ...
+
+    def example(self, source: Any, index: int, length: int, rng: np.random.Generator, progress: float) -> Example:
+        """Row `index`, with every random number drawn from `rng`; `progress` (0 to 1) is for masking-rate schedules."""
+        ...
+
+    def heads(self, model: Model, source: Any) -> nn.ModuleDict:
+        """New heads for `model`, under the names that the checkpoint knows ("masked_lm", "classify", ...)."""
+        ...
+
+    def loss(self, model: Model, heads: nn.ModuleDict, batch: Batch) -> dict[str, LossTerm]:
+        """The loss terms of one batch; a term that has a weight carries the name of its targets."""
+        ...
+
+    def baseline(self, source: Any, batch: Batch) -> dict[str, LossTerm]:
+        """What someone who ignores the input would score on this batch (unigram, majority), term by term."""
+        ...
+
+
+def states_at(model: Model, batch: Batch) -> dict[str, Tensor]:
+    """The last states at every asked slot, name -> (B, K, D), in one pass of the trunk."""
+    widths = [at.shape[1] for at in batch.at.values()]
+    last = model(batch.inputs, layout=batch.layout, at=torch.cat(list(batch.at.values()), 1)).last
+    return dict(zip(batch.at, last.split(widths, 1), strict=True))
+
+
+def collate(examples: Sequence[Example], kind: str = "bidirectional") -> Batch:
+    """Stack examples of one row length."""
+    inputs = Inputs(*(torch.from_numpy(np.stack(column)) for column in zip(*(e.inputs for e in examples), strict=True)))
+    names = examples[0].at
+    at = {name: torch.from_numpy(_pad([e.at[name] for e in examples], 0)) for name in names}
+    targets = {name: torch.from_numpy(_pad([e.targets[name] for e in examples], IGNORE)) for name in names}
+    return Batch(
+        inputs,
+        at,
+        targets,
+        Layout(kind, all(e.full for e in examples)),  # type: ignore[arg-type]
+        {name: int((t != IGNORE).sum()) for name, t in targets.items()},
+        int((inputs.document >= 0).sum()),
+        sum(e.words for e in examples),
+    )
+
+
+def _pad(arrays: list[np.ndarray], value: int) -> np.ndarray:
+    """[[1, 2], [3]], 0 -> [[1, 2], [3, 0]], int64."""
+    out = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), value, np.int64)
+    for row, array in zip(out, arrays, strict=True):
+        row[: len(array)] = array
+    return out
+
+
+def micro_batches(
+    objective: Objective,
+    source: Any,
+    *,
+    seed: int,
+    first_row: int,
+    rows: int,
+    length: int,
+    accumulate: int = 1,
+    progress: float = 0.0,
+) -> list[Batch]:
+    """The step that starts at row `first_row` of the endless shuffled stream of `source`, in `accumulate` parts.
+
+    Each epoch is a permutation of its own; the random numbers of a row belong to its place in the stream, so neither
+    the batch size nor the number of micro-batches changes what a row looks like.
+    """
+    n = len(objective.examples(source, length))
+    places = np.arange(first_row, first_row + rows)
+    built = []
+    for place in places:
+        epoch, within = divmod(int(place), n)
+        index = int(shuffled(np.array([within]), n, integer(seed, "order", length, epoch))[0])
+        built.append(objective.example(source, index, length, rng(seed, "example", length, int(place)), progress))
+    kind = getattr(objective, "kind", "bidirectional")
+    return [collate([built[i] for i in part], kind) for part in np.array_split(np.arange(rows), accumulate) if len(part)]
