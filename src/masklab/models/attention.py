@@ -1,0 +1,99 @@
+"""Attention: every token gathers from the tokens it may see, in three kernels that are tested equal.
+
+Vaswani et al. 2017, section 3.2. `reference` is the textbook in float32. `plain` is two batched matmuls and a softmax
+in the dtype it is given. `sdpa` is torch's fused kernel. The pattern and any bias become one additive tensor once per
+forward (`additive`), shared by all layers.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from masklab.models.pattern import Inputs, Layout, same_document, visible
+
+Kernel = Literal["auto", "reference", "plain", "sdpa"]
+
+
+def choose(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> Kernel:
+    """What `auto` means, by device and dtype alone: sdpa on accelerators, plain on CPUs."""
+    if kernel != "auto":
+        return kernel
+    return "plain" if device.type == "cpu" else "sdpa"
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype matmuls will run in: autocast's where that is on, else x's own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def additive(query: Inputs, key: Inputs, bias: Tensor | None, layout: Layout, dtype: torch.dtype) -> Tensor | None:
+    """Pattern and bias as one tensor to add to the scores, -inf where unseen; None where there is nothing to add.
+
+    bias: broadcastable to (B, H, Tq, Tk). The result broadcasts to that too.
+    """
+    seen = _seen(query, key, layout)
+    if bias is not None:
+        bias = bias.to(dtype)
+        return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
+    if seen is None:
+        return None
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+
+
+def _seen(query: Inputs, key: Inputs, layout: Layout) -> Tensor | None:
+    if layout.kind == "bidirectional":
+        return None if layout.full else same_document(query, key)
+    return visible(query, key)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    query: Inputs,
+    key: Inputs,
+    bias: Tensor | None = None,
+    *,
+    layout: Layout,
+    kernel: Kernel = "auto",
+    dropout: float = 0.0,
+) -> Tensor:
+    """q (B, H, Tq, Dh), k and v (B, H, Tk, Dh), the integers of both sides -> (B, H, Tq, Dh).
+
+    A token that sees nothing at all (possible only across, query != key) gathers zeros.
+    """
+    out, _ = weigh(q, k, v, additive(query, key, bias, layout, q.dtype), kernel=kernel, dropout=dropout)
+    if query is not key and layout.kind == "general":  # oneself is always seen; another side may hold nothing
+        out = torch.where(visible(query, key).any(-1, keepdim=True), out, 0.0)
+    return out
+
+
+def weigh(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    add: Tensor | None,
+    *,
+    kernel: Kernel = "auto",
+    dropout: float = 0.0,
+    keep: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """softmax(q kT / sqrt(Dh) + add) v -> (B, H, Tq, Dh), and the softmax (B, H, Tq, Tk) itself if it is to be kept."""
+    kernel = choose(kernel, q.device, q.dtype)
+    scale = q.shape[-1] ** -0.5
+    if kernel == "sdpa" and not keep:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=add, dropout_p=dropout, scale=scale), None
+    if kernel == "reference":
+        with torch.autocast(q.device.type, enabled=False):
+            scores = q.float() @ k.float().transpose(-1, -2) * scale
+            weights = torch.softmax(scores if add is None else scores + add.float(), -1)
+            out = F.dropout(weights, dropout) @ v.float()
+        return out.to(v.dtype), weights if keep else None
+    scores = torch.matmul(q * scale, k.transpose(-1, -2))
+    if add is not None:
+        scores.add_(add)
+    weights = torch.softmax(scores, -1)
+    return torch.matmul(F.dropout(weights, dropout) if dropout else weights, v), weights if keep else None

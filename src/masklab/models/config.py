@@ -1,0 +1,147 @@
+"""The shape of a model: which family it belongs to and how large it is; nothing here needs torch.
+
+Families: `bert` (Devlin et al. 2018), `mpnet` (the architecture of Song et al. 2020: BERT plus one relative bias that
+all layers share, T5's buckets) and `modernbert` (Warner et al. 2024: pre-norm, rotary positions, GeGLU; here every
+layer sees the whole document).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from masklab.errors import BadInput
+
+Family = Literal["bert", "mpnet", "modernbert"]
+BIASES = ("attention", "mlp", "norm", "classifier", "decoder")  # what ModernBert's class can leave without biases
+
+
+@dataclass(frozen=True)
+class Config:
+    """The numbers of one trunk. The defaults are BERT-base.
+
+    vocabulary      entries of the tokenizer
+    max_length      longest document: learned positions end there (rotary ones do not, but the file says so)
+    segments        kinds of segment (sentence A, sentence B); only bert has them
+    pad             the token that fills; 1 in mpnet, where the class fixes it
+    dropout         after embeddings and each sublayer, as the family's class places it
+    attention_dropout  on the attention weights (modernbert: on the attention's output too, as its class does)
+    theta           rotary base: larger turns slower, so sees further; only modernbert
+    buckets         distances the shared bias tells apart; only mpnet, where the class fixes 32
+    biases          whether modernbert's linear layers and norms have biases; bert and mpnet always do
+    biasless        parts of modernbert that have none even so, e.g. ("norm", "mlp")
+    """
+
+    family: Family = "bert"
+    vocabulary: int = 30522
+    layers: int = 12
+    width: int = 768
+    heads: int = 12
+    feed_forward: int = 3072
+    max_length: int = 512
+    segments: int = 2
+    pad: int = 0
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    norm_eps: float = 1e-12
+    std: float = 0.02
+    theta: float = 1000.0
+    buckets: int = 32
+    biases: bool = True
+    biasless: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "biasless", tuple(self.biasless))  # JSON gives a list
+        if self.family not in get_args(Family):
+            raise BadInput(f"family={self.family!r} is unknown: choose one of {', '.join(get_args(Family))}")
+        for name in ("vocabulary", "layers", "width", "heads", "feed_forward", "max_length", "segments"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name}={getattr(self, name)} must be at least 1")
+        if self.width % self.heads:
+            near = max(1, self.width // self.heads) * self.heads
+            raise BadInput(
+                f"width={self.width} cannot be shared by heads={self.heads}: take a multiple, e.g. width={near}"
+            )
+        if not 0 <= self.pad < self.vocabulary:
+            raise BadInput(f"pad={self.pad} is no token of a vocabulary of {self.vocabulary}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadInput(f"{name}={getattr(self, name)} must be at least 0 and below 1")
+        if self.family == "mpnet" and self.pad != 1:
+            raise BadInput(
+                f"pad={self.pad}: MPNet's class fixes the padding token to 1; vocabularies trained here have it there"
+            )
+        if self.family == "mpnet" and self.buckets != 32:
+            raise BadInput(f"buckets={self.buckets}: MPNet's class always computes 32; set buckets=32")
+        if self.family == "modernbert" and self.width // self.heads % 2:
+            raise BadInput(
+                f"width={self.width} / heads={self.heads} is odd: rotary positions turn pairs, so take an even head size"
+            )
+        if self.family != "modernbert" and (self.biasless or not self.biases):
+            raise BadInput(f"{self.family} always has biases: set biases=True and biasless=()")
+        for name in self.biasless:
+            if name not in BIASES:
+                raise BadInput(f"biasless={name!r} is unknown: choose from {', '.join(BIASES)}")
+
+    @property
+    def head_size(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def pre_norm(self) -> bool:
+        return self.family == "modernbert"
+
+    def bias(self, part: str) -> bool:
+        """Whether a part (one of BIASES) has biases."""
+        return self.biases and part not in self.biasless
+
+    def terms(self, heads: Iterable[str] = ()) -> dict[str, tuple[str, int]]:
+        """Each part's parameters: name -> (how to count them, how many). Heads: pooler, masked_lm, next_sentence."""
+        V, L, D, F, S = self.vocabulary, self.layers, self.width, self.feed_forward, self.segments
+        attention, mlp, norm = (int(self.bias(part)) for part in ("attention", "mlp", "norm"))
+        N = D * (1 + norm)  # one layer norm
+        norm_text = "2 D" if norm else "D"
+        terms: dict[str, tuple[str, int]] = {"tokens": ("V D", V * D)}
+        if self.family == "bert":
+            terms["positions"] = ("T D", self.max_length * D)
+            terms["segments"] = ("S D", S * D)
+        elif self.family == "mpnet":
+            terms["positions"] = ("(T + 2) D", (self.max_length + 2) * D)
+            terms["relative bias"] = ("32 H", self.buckets * self.heads)
+        terms["embedding norm"] = (norm_text, N)
+        weights = 4 * D * D + attention * 4 * D
+        terms["attention"] = ("L (4 D² + 4 D)" if attention else "L 4 D²", L * weights)
+        if self.pre_norm:
+            terms["feed-forward (GeGLU)"] = (
+                "L (3 D F + 2 F + D)" if mlp else "L 3 D F",
+                L * (3 * D * F + mlp * (2 * F + D)),
+            )
+            # layer 0 has no attention norm, and one norm follows the last layer
+            terms["norms"] = (f"2 L ({norm_text})", 2 * L * N)
+        else:
+            terms["feed-forward"] = ("L (2 D F + F + D)", L * (2 * D * F + F + D))
+            terms["norms"] = (f"2 L ({norm_text})", 2 * L * N)
+        dense = D * D + (D if self.bias("classifier") else 0)
+        optional = {
+            "pooler": ("D² + D", D * D + D),
+            "next_sentence": ("2 D + 2", 2 * D + 2),
+            "masked_lm": (
+                f"D² + {'D + ' if self.bias('classifier') else ''}{norm_text}{' + V' if self.bias('decoder') else ''}",
+                dense + N + (V if self.bias("decoder") else 0),
+            ),
+        }
+        for head in heads:
+            terms[head] = optional[head]
+        return terms
+
+    def parameters(self, heads: Iterable[str] = ()) -> int:
+        """How many numbers the trunk (and the heads asked for) learn. BERT-base with its pooler -> 109482240."""
+        return sum(count for _, count in self.terms(heads).values())
+
+    def formula(self, heads: Iterable[str] = ()) -> str:
+        """The same count as a person reads it, one part a line."""
+        lines = [f"{name:22} {text:24} {count:>14,}" for name, (text, count) in self.terms(heads).items()]
+        letters = (
+            f"V={self.vocabulary} D={self.width} L={self.layers} H={self.heads} F={self.feed_forward} "
+            f"T={self.max_length} S={self.segments}"
+        )
+        return "\n".join([*lines, f"{'together':22} {'':24} {self.parameters(heads):>14,}", letters])

@@ -1,0 +1,109 @@
+"""Heads: what an objective puts on the trunk's states, each shaped as the family's class in transformers shapes it.
+
+Names in an objective's ModuleDict: masked_lm, pooler, next_sentence, classify, tag.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from masklab.models.config import Config
+from masklab.models.embeddings import Embeddings
+from masklab.models.linear import draw
+
+
+class Prediction(nn.Module):
+    """dense, GELU, norm: states made ready to be compared with the token table (ModernBert: or to be classified)."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.width, bias=config.bias("classifier"))
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps, bias=config.bias("norm"))
+        draw(self, config.std)
+
+    def forward(self, states: Tensor) -> Tensor:  # (.., D) -> (.., D)
+        return self.norm(F.gelu(self.dense(states)))
+
+
+class MaskedLMHead(Prediction):
+    """Which token stands here? Logits over the vocabulary, with the token table itself as the last matrix (tied)."""
+
+    def __init__(self, config: Config, embeddings: Embeddings):
+        super().__init__(config)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary)) if config.bias("decoder") else None
+        self.tied = (embeddings,)  # in a tuple, so that the table stays the trunk's alone
+
+    def forward(self, states: Tensor) -> Tensor:  # (.., D) -> (.., V)
+        return F.linear(super().forward(states), self.tied[0].tokens.weight, self.bias)
+
+
+class Pooler(nn.Module):
+    """The first token's state, once more through a dense layer and tanh: BERT's summary of the document."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.width)
+        draw(self, config.std)
+
+    def forward(self, states: Tensor) -> Tensor:  # (.., D) -> (.., D)
+        return torch.tanh(self.dense(states))
+
+
+class NextSentenceHead(nn.Module):
+    """Does B follow A? Takes the pooler's output. BERT's order: 0, B follows A; 1, B comes from elsewhere."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.out = nn.Linear(config.width, 2)
+        draw(self, config.std)
+
+    def forward(self, pooled: Tensor) -> Tensor:  # (.., D) -> (.., 2)
+        return self.out(pooled)
+
+
+class ClassifyHead(nn.Module):
+    """What is this document? Takes the state of its first token.
+
+    bert: pooler, dropout, linear; mpnet: dropout, dense, tanh, dropout, linear; modernbert: the masked-LM head's
+    dense and norm, dropout, linear. `trained`, the heads a model was loaded with, lends its pooler or its masked-LM
+    head as a start.
+    """
+
+    def __init__(self, config: Config, classes: int, trained: nn.ModuleDict | None = None):
+        super().__init__()
+        self.classes, self.drop_first = classes, config.family == "mpnet"
+        self.ready: nn.Module = Prediction(config) if config.pre_norm else Pooler(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = nn.Linear(config.width, classes)
+        draw(self.out, config.std)
+        _lend(self.ready, config, trained)
+
+    def forward(self, states: Tensor) -> Tensor:  # (.., D) -> (.., classes)
+        if self.drop_first:
+            states = self.dropout(states)
+        return self.out(self.dropout(self.ready(states)))
+
+
+class TagHead(nn.Module):
+    """What is each token? dropout, linear; modernbert puts the masked-LM head's dense and norm before them."""
+
+    def __init__(self, config: Config, classes: int, trained: nn.ModuleDict | None = None):
+        super().__init__()
+        self.classes = classes
+        self.ready: nn.Module = Prediction(config) if config.pre_norm else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = nn.Linear(config.width, classes)
+        draw(self.out, config.std)
+        _lend(self.ready, config, trained)
+
+    def forward(self, states: Tensor) -> Tensor:  # (.., D) -> (.., classes)
+        return self.out(self.dropout(self.ready(states)))
+
+
+def _lend(ready: nn.Module, config: Config, trained: nn.ModuleDict | None) -> None:
+    """Start from weights that pre-training made, where this family's class does so."""
+    name = {"bert": "pooler", "modernbert": "masked_lm", "mpnet": ""}[config.family]
+    if trained is None or name not in trained or isinstance(ready, nn.Identity):
+        return
+    source = trained[name].state_dict()
+    ready.load_state_dict({key: source[key] for key in ready.state_dict()})
