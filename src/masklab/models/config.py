@@ -74,7 +74,7 @@ class Config:
             raise BadInput(f"buckets={self.buckets}: MPNet's class always computes 32; set buckets=32")
         if self.family == "modernbert" and self.width // self.heads % 2:
             raise BadInput(
-                f"width={self.width} / heads={self.heads} is odd: rotary positions turn pairs, so take an even head size"
+                f"width={self.width} / heads={self.heads} is odd, but rotary positions turn pairs: make it even"
             )
         if self.family != "modernbert" and (self.biasless or not self.biases):
             raise BadInput(f"{self.family} always has biases: set biases=True and biasless=()")

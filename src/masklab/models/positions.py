@@ -28,7 +28,7 @@ def rotary_table(length: int, head_size: int, theta: float, device: torch.device
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turn each pair (first half, second half) of the last dimension: x (..., head size), table (2, ..., head size / 2)."""
+    """Turn each pair (i, i + Dh / 2) of the last dimension: x (..., Dh), table (2, ..., Dh / 2)."""
     return _Rotate.apply(x, table)  # type: ignore[return-value]
 
 

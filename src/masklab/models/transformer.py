@@ -19,7 +19,7 @@ from masklab.models.positions import RelativeBias, rotary_table, rotate
 
 
 class States(NamedTuple):
-    """What a trunk gives back. hidden: embeddings and each layer's states; attentions: each layer's weights; if kept."""
+    """What a trunk gives back; hidden (embeddings, then each layer's) and attentions only if they were to be kept."""
 
     last: Tensor  # (B, T, D), or (B, K, D) at the places asked for
     hidden: tuple[Tensor, ...] = ()
@@ -92,7 +92,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer. Post-norm: norm(x + sublayer(x)); pre-norm: x + sublayer(norm(x)), and layer 0 leaves its first norm out."""
+    """One layer. Post-norm: norm(x + sublayer(x)); pre-norm: x + sublayer(norm(x)), layer 0 without its first norm."""
 
     def __init__(self, config: Config, index: int):
         super().__init__()
@@ -126,7 +126,8 @@ class Model(nn.Module):
 
     def __init__(self, config: Config, kernel: Kernel = "auto"):
         super().__init__()
-        self.config, self.kernel = config, kernel
+        self.config = config
+        self.kernel: Kernel = kernel
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Block(config, index) for index in range(config.layers))
         self.relative_bias = RelativeBias(config) if config.family == "mpnet" else None
