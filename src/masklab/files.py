@@ -54,20 +54,21 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
+    old = path.with_name(f".{path.name}.old")
     try:
         yield temporary
         for folder, _, names in os.walk(temporary):
             for name in names:
                 sync(Path(folder) / name)
             sync(Path(folder))
+        settle(path)
+        if path.exists():
+            os.replace(path, old)  # a folder cannot be renamed onto a full one
+        os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        settle(path)
         raise
-    old = path.with_name(f".{path.name}.old")
-    settle(path)
-    if path.exists():
-        os.replace(path, old)  # a folder cannot be renamed onto a full one
-    os.replace(temporary, path)
     sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 

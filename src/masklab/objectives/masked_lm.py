@@ -61,9 +61,9 @@ class MaskedLM:
         wanted = {"masked": targets, "hidden": np.where(hidden, targets, IGNORE)}
         return Example(inputs, {"masked": slots}, wanted, row.full, words(row))
 
-    def heads(self, model: Model, source: Any) -> nn.ModuleDict:
+    def heads(self, model: Model, source: Any, trained: nn.ModuleDict | None = None) -> nn.ModuleDict:
         head = MaskedLMHead(model.config, model.embeddings)
-        if self.unigram_start:
+        if self.unigram_start and head.bias is not None:
             with torch.no_grad():
                 head.bias.copy_(torch.from_numpy(log_unigram(source.unigram)))
         return nn.ModuleDict({"masked_lm": head})

@@ -48,8 +48,8 @@ class NextSentence:
             at=hidden.at | {"next": row.starts}, targets=hidden.targets | {"next": np.array(labels, np.int64)}
         )
 
-    def heads(self, model: Model, source: Any) -> nn.ModuleDict:
-        heads = self.masked.heads(model, source)
+    def heads(self, model: Model, source: Any, trained: nn.ModuleDict | None = None) -> nn.ModuleDict:
+        heads = self.masked.heads(model, source, trained)
         heads["pooler"] = Pooler(model.config)
         heads["next_sentence"] = NextSentenceHead(model.config)
         return heads

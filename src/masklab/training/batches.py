@@ -88,8 +88,12 @@ class Objective(Protocol):
         """Row `index`, with every random number drawn from `rng`; `progress` (0 to 1) is for masking-rate schedules."""
         ...
 
-    def heads(self, model: Model, source: Any) -> nn.ModuleDict:
-        """New heads for `model`, under the names that the checkpoint knows ("masked_lm", "classify", ...)."""
+    def heads(self, model: Model, source: Any, trained: nn.ModuleDict | None = None) -> nn.ModuleDict:
+        """New heads for `model`, under the names that the checkpoint knows ("masked_lm", "classify", ...).
+
+        `trained` are the heads that the start folder came with; one of the same name and shape is taken over whole
+        afterwards, so this needs to look at it only to borrow parts under another name.
+        """
         ...
 
     def loss(self, model: Model, heads: nn.ModuleDict, batch: Batch) -> dict[str, LossTerm]:

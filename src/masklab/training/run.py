@@ -1,0 +1,186 @@
+"""A run and its folder: the recipe, the log, the checkpoints and the finished model."""
+
+import fcntl
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from masklab import recipe as recipes
+from masklab.errors import BadInput
+from masklab.files import atomic_folder, atomic_write
+from masklab.recipe import Recipe
+from masklab.training import checkpoint
+from masklab.training.checkpoint import State
+from masklab.training.evaluation import Pretrainer
+from masklab.training.session import Session
+
+
+@dataclass
+class Run:
+    """What training leaves: `history` is every record that was watched, `result` the final figures."""
+
+    recipe: Recipe
+    folder: Path | None = None
+    pretrainer: Pretrainer | None = None  # the trained modules, unless the run was opened from its folder
+    history: list[dict[str, Any]] = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)  # empty while the run is not finished
+    stopped: int = 0  # the signal that stopped it early
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Run":
+        """Read a run's folder, finished or not."""
+        folder = Path(folder)
+        history = read_log(folder)
+        result = folder / "result.json"
+        found = json.loads(result.read_text("utf-8")) if result.exists() else {}
+        return cls(recipes.from_json(_saved_recipe(folder)), folder, None, history, found)
+
+    @property
+    def model_folder(self) -> Path:
+        """The finished model, or that of the newest whole checkpoint."""
+        if self.folder is None:
+            raise BadInput("this run was trained without a folder, so there is no model on disk: train(recipe, folder)")
+        if (self.folder / "model").is_dir():
+            return self.folder / "model"
+        for found in reversed(checkpoint.steps(self.folder / "checkpoints")):
+            if checkpoint.damage(found) is None:
+                return found
+        raise BadInput(f"{self.folder}: has no model yet; `masklab resume {self.folder}` goes on with the run")
+
+    def again(self) -> Recipe:
+        """The recipe that repeats this finished run step for step, with the clock's decisions written into it."""
+        budget = self.recipe.budget
+        if not self.result:
+            raise BadInput(f"{self.folder}: is not finished; `masklab resume {self.folder}` first")
+        if budget.seconds is None:
+            return self.recipe
+        return replace(self.recipe, budget=replace(budget, milestones=tuple(self.result["milestones"])))
+
+    def _repr_html_(self) -> str:
+        from masklab.training.look import run_html
+
+        return run_html(self)
+
+
+class RunFolder:
+    """The folder of one run, held by one process at a time.
+
+    recipe.json  log.jsonl  checkpoints/step-N/  model/  result.json (written last: its presence means finished)
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe):
+        self.folder = folder
+        self.recipe = recipe
+
+    def __enter__(self) -> "RunFolder":
+        if self.folder.exists() and not self.folder.is_dir():
+            raise BadInput(f"{self.folder}: is a file; give --out the name of a folder")
+        if self.folder.is_dir() and any(self.folder.iterdir()) and not (self.folder / "recipe.json").exists():
+            raise BadInput(f"{self.folder}: holds other files and no run; give --out a new folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.folder / ".lock", "w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise BadInput(f"{self.folder}: another process is training there; wait for it or stop it") from None
+        try:
+            self._same_recipe()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def _same_recipe(self) -> None:
+        ours = self.recipe.to_json()
+        if (self.folder / "recipe.json").exists():
+            found = recipes.difference(ours, _saved_recipe(self.folder))
+            if found:
+                raise BadInput(f"{self.folder}: holds a run of another recipe ({'; '.join(found)}); give a new folder")
+        else:
+            with atomic_write(self.folder / "recipe.json", "w") as file:
+                json.dump(ours, file, indent=1)
+
+    def finished(self) -> Run | None:
+        return Run.open(self.folder) if (self.folder / "result.json").exists() else None
+
+    def latest(self, warn: Callable[[str], None]) -> State | None:
+        found = checkpoint.latest(self.folder / "checkpoints", warn)
+        return found[1] if found else None
+
+    def rewind(self, step: int) -> list[dict[str, Any]]:
+        """Drop what the log says of steps after the checkpoint: they will be made again. The lines that stay."""
+        kept = [r for r in read_log(self.folder) if r["step"] <= step] if step else []
+        with atomic_write(self.folder / "log.jsonl", "w") as file:
+            file.writelines(json.dumps(r) + "\n" for r in kept)
+        return kept
+
+    def log(self, record: dict[str, Any]) -> None:
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def save(self, step: int, state: State, session: Session) -> None:
+        checkpoint.save(self.folder / "checkpoints", step, state, session.write_model, self.recipe.checkpoints.keep)
+
+    def finish(self, run: Run, session: Session) -> None:
+        with atomic_folder(self.folder / "model") as new:
+            session.write_model(new)
+            with atomic_write(new / "README.md", "w") as file:
+                file.write(model_card(run))
+        with atomic_write(self.folder / "result.json", "w") as file:
+            json.dump(run.result, file, indent=1)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The records of log.jsonl; a last line that a crash cut short is left out."""
+    path = folder / "log.jsonl"
+    records = []
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def _saved_recipe(folder: Path) -> dict[str, Any]:
+    path = folder / "recipe.json"
+    if not path.is_file():
+        raise BadInput(f"{folder}: is no run (it has no recipe.json); give the folder that --out named")
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path}: is damaged ({error}); restore it or start a new run") from None
+
+
+def model_card(run: Run) -> str:
+    """README.md of a model folder: what it is, what it was trained on, how well it does, how to open it."""
+    rows = "\n".join(
+        f"| {name} | {score['loss']:.3f} | {run.result['baseline'][name]['loss']:.3f} | "
+        f"{'' if score['accuracy'] is None else format(score['accuracy'], '.3f')} |"
+        for name, score in run.result["held_out"].items()
+    )
+    r = run.recipe
+    return f"""---
+library_name: transformers
+tags: [masklab, {r.name}]
+---
+# {r.name}, {r.preset} preset
+
+Trained with [masklab] on `{Path(r.data).name}` for {run.result["steps"]:,} steps ({run.result["seconds"]:.0f} s,
+{run.result["tokens"]:,} tokens, {run.result["words"]:,} words), seed {r.seed}.
+
+| held-out term | nats | trivial baseline | accuracy |
+|---|---|---|---|
+{rows}
+
+`transformers.AutoModel.from_pretrained(folder)` and `sentence_transformers.SentenceTransformer(folder)` open this folder.
+The whole recipe is `recipe.json` in the run's folder.
+
+[masklab]: a toolkit that pre-trains language representations on your own text
+"""

@@ -1,0 +1,131 @@
+"""Everything a run computes with, built from its recipe: data, model, heads, optimizers."""
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from masklab.corpus.tokenizer import Tokenizer
+from masklab.corpus.units import WORD_START
+from masklab.errors import BadInput
+from masklab.models import hub
+from masklab.models.local_start import start
+from masklab.models.transformer import Model
+from masklab.recipe import Recipe
+from masklab.rng import integer
+from masklab.training import precision
+from masklab.training.evaluation import Pretrainer
+from masklab.training.optim import Optimizers
+
+
+@dataclass
+class Session:
+    recipe: Recipe
+    source: Any
+    held_out: Any
+    pretrainer: Pretrainer
+    optimizers: Optimizers
+    device: torch.device
+    precision: str
+    environment: dict[str, Any]
+
+    def autocast(self) -> torch.autocast:
+        return precision.autocast(self.precision, self.device)
+
+    @property
+    def parameters(self) -> int:
+        return sum({id(p): p.numel() for p in self.pretrainer.parameters()}.values())
+
+    @property
+    def words_per_token(self) -> float:
+        """How many words start in a slot, over the training rows' source; 1 where there are no word bits."""
+        units = getattr(self.source, "units", None)
+        return 1.0 if units is None else max(1e-6, float(np.mean(units[: 1 << 22] & WORD_START > 0)))
+
+    def state(self) -> dict[str, Tensor]:
+        """Every weight and all optimizer state, by name."""
+        weights = {f"weights/{name}": p.detach() for name, p in _weights(self.pretrainer).items()}
+        return weights | {f"optimizer/{name}": x for name, x in self.optimizers.state().items()}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, p in _weights(self.pretrainer).items():
+                p.copy_(tensors[f"weights/{name}"])
+        self.optimizers.load({n.removeprefix("optimizer/"): t for n, t in tensors.items() if n.startswith("optimizer/")})
+
+    def write_model(self, folder: Path) -> None:
+        """The model as a Hugging Face folder."""
+        tokenizer = self.source.tokenizer
+        hub.save(
+            folder,
+            self.pretrainer.model.config,
+            self.pretrainer.model,
+            self.pretrainer.heads,
+            labels=getattr(self.source, "labels", None),
+            special={name: getattr(tokenizer, name) for name in ("pad", "cls", "sep", "mask")},
+        )
+        tokenizer.save(folder)
+
+
+def build(recipe: Recipe, recorded: dict[str, Any] | None = None) -> Session:
+    """Open the data and make the model; `recorded` is the environment that a resumed run began in."""
+    device = precision.device()
+    precision.settle(recorded["threads"] if recorded else recipe.threads)
+    chosen = recorded["precision"] if recorded else precision.choose(recipe.precision, device)
+    loaded = hub.load(recipe.start) if recipe.start else None
+    tokenizer = Tokenizer.from_file(loaded.folder) if loaded else None
+    source = recipe.objective.open(recipe.data, "train", tokenizer)
+    held_out = recipe.objective.open(recipe.data, "held_out", tokenizer)
+    if tokenizer is not None and tokenizer.hash != source.tokenizer.hash:
+        raise BadInput(
+            f"{recipe.data}: made with another vocabulary than {recipe.start}; prepare the text again with "
+            f"--tokenizer {recipe.start}"
+        )
+    torch.manual_seed(integer(recipe.seed, "weights"))
+    shape = loaded.config if loaded else recipe.model
+    config = replace(
+        shape,
+        vocabulary=source.tokenizer.size,
+        pad=source.tokenizer.pad,
+        dropout=recipe.model.dropout,
+        attention_dropout=recipe.model.attention_dropout,
+    )
+    if config.max_length < recipe.batches.length:
+        raise BadInput(f"{recipe.start}: reads at most {config.max_length} tokens; set batches.lengths to less")
+    model = Model(config)
+    start(model, recipe.initial)
+    if loaded and not recipe.fresh:
+        model.load_state_dict(loaded.model.state_dict())
+    trained = loaded.heads if loaded and not recipe.fresh else None
+    heads = recipe.objective.heads(model, source, trained)
+    _take_over(heads, trained)
+    pretrainer = Pretrainer(model.to(device), heads.to(device), recipe.objective)
+    return Session(
+        recipe,
+        source,
+        held_out,
+        pretrainer,
+        Optimizers(model, heads, recipe.optimizer),
+        device,
+        chosen,
+        precision.environment(chosen, device),
+    )
+
+
+def _take_over(heads: nn.ModuleDict, trained: nn.ModuleDict | None) -> None:
+    """A trained head of the same name and shape goes on; another shape starts anew, and says so."""
+    for name, head in heads.items():
+        if trained is not None and name in trained:
+            old = trained[name].state_dict()
+            if {n: t.shape for n, t in old.items()} == {n: t.shape for n, t in head.state_dict().items()}:
+                head.load_state_dict(old)
+            else:
+                warnings.warn(f"the folder's head {name!r} has another shape; a new one is trained", stacklevel=3)
+
+
+def _weights(pretrainer: nn.Module) -> dict[str, Tensor]:
+    return dict(pretrainer.state_dict(keep_vars=True))
