@@ -1,0 +1,138 @@
+"""Groups documents that share long stretches of text, so that no copy of a held-out document is trained on.
+
+Word shingles: Broder 1997, "On the resemblance and containment of documents"; one in a few is kept, by its hash
+(sampling modulo m, section 4 there), and documents that share a kept one fall into one group. Work is linear in the
+text and memory is bounded: when too many shingles are held, half of them are let go. `leak` measures what is left.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from masklab.corpus.units import batched, code_points, kinds, word_characters, word_starts
+
+_BATCH = 2_000_000  # characters at a time
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Shingles:
+    """Sampled shingles of the documents added so far."""
+
+    def __init__(self, words: int = 16, keep_one_in: int = 4, at_most: int = 8_000_000):
+        self.words, self.keep_one_in, self.at_most = words, keep_one_in, at_most
+        self.documents = 0
+        self._held: list[tuple[np.ndarray, np.ndarray]] = []  # (hash, document)
+        self._count = 0
+
+    def add(self, texts: list[str]) -> None:
+        hashes, document = shingles(texts, self.words)
+        keep = hashes % np.uint64(self.keep_one_in) == 0
+        self._held.append((hashes[keep], (document[keep] + self.documents).astype(np.int32)))
+        self.documents += len(texts)
+        self._count += int(keep.sum())
+        while self._count > self.at_most:
+            self.keep_one_in *= 2
+            kept = [(h % np.uint64(self.keep_one_in) == 0) for h, _ in self._held]
+            self._held = [(h[k], d[k]) for (h, d), k in zip(self._held, kept, strict=True)]
+            self._count = sum(len(h) for h, _ in self._held)
+
+    def groups(self, common: int = 50) -> np.ndarray:
+        """(documents,) int64: the first document of each one's group.
+
+        Shingles of more than `common` documents are boilerplate (licences, templates) and join nothing.
+        """
+        parent = np.arange(self.documents, dtype=np.int64)
+        if not self._count:
+            return parent
+        hashes = np.concatenate([h for h, _ in self._held])
+        document = np.concatenate([d for _, d in self._held]).astype(np.int64)
+        order = np.lexsort((document, hashes))
+        hashes, document = hashes[order], document[order]
+        fresh = np.append(True, (hashes[1:] != hashes[:-1]) | (document[1:] != document[:-1]))
+        hashes, document = hashes[fresh], document[fresh]
+        _, first, count = np.unique(hashes, return_index=True, return_counts=True)
+        wanted = (count > 1) & (count <= common)
+        joins = np.repeat(wanted, count)
+        joins[first] = False  # each later document of a shingle joins the one before it
+        later = np.flatnonzero(joins)
+        pairs = np.unique(np.stack([document[later - 1], document[later]], 1), axis=0)
+        return _united(parent, pairs)
+
+
+def _united(parent: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Union-find, the smaller number being the root: pairs (1, 2), (2, 4) of 5 -> [0, 1, 1, 3, 1]."""
+    up = parent.tolist()
+
+    def root(x: int) -> int:
+        while up[x] != x:
+            up[x] = up[up[x]]
+            x = up[x]
+        return x
+
+    for a, b in pairs.tolist():
+        a, b = root(a), root(b)
+        up[max(a, b)] = min(a, b)
+    return np.array([root(x) for x in range(len(up))], np.int64)
+
+
+def shingles(texts: list[str], words: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) uint64 hashes of every run of so many words inside a document, and (n,) the number of that document."""
+    hashes, document = word_hashes(texts)
+    n = len(hashes) - words + 1
+    if n < 1:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    run = np.zeros(n, np.uint64)
+    for k in range(words):
+        run = run * _ODD + hashes[k : k + n]
+    inside = document[:n] == document[words - 1 :]
+    return _mixed(run[inside]), document[:n][inside]
+
+
+def word_hashes(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(words,) uint64 hash of each word, blind to case and punctuation, and (words,) the number of its text."""
+    code = code_points("\n".join(texts))
+    kind = kinds(code)
+    inside = word_characters(kind)
+    at = np.flatnonzero(inside)
+    if not len(at):
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    begins = np.flatnonzero(word_starts(kind)[at])
+    place = np.arange(len(at)) - np.repeat(begins, np.diff(begins, append=len(at)))
+    letter = _mixed(_lower(code[at]).astype(np.uint64)) * _powers()[place & 63]
+    ends = np.cumsum([len(text) + 1 for text in texts])
+    return _mixed(np.add.reduceat(letter, begins)), np.searchsorted(ends, at[begins], side="right")
+
+
+def leak(train: Iterable[str], held_out: Iterable[str], words: int = 16) -> float:
+    """Share of the held-out runs of 16 words that stand in the training texts too, word for word."""
+    asked = np.concatenate([np.zeros(0, np.uint64), *(shingles(t, words)[0] for t in batched(held_out, _BATCH))])
+    if not len(asked):
+        return 0.0
+    distinct, counts = np.unique(asked, return_counts=True)
+    seen = np.zeros(len(distinct), bool)
+    for texts in batched(train, _BATCH):
+        hashes = shingles(texts, words)[0]
+        place = np.minimum(np.searchsorted(distinct, hashes), len(distinct) - 1)
+        seen[place[distinct[place] == hashes]] = True
+    return float(counts[seen].sum() / counts.sum())
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """Stafford's 64-bit finaliser: every input bit reaches every output bit."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+_LOWER = np.arange(0x600, dtype=np.uint32)  # Latin, Greek, Cyrillic, Armenian: where there is case
+for _point in range(len(_LOWER)):
+    if len(chr(_point).lower()) == 1:
+        _LOWER[_point] = ord(chr(_point).lower())
+
+
+def _lower(code: np.ndarray) -> np.ndarray:
+    return np.where(code < len(_LOWER), _LOWER[np.minimum(code, len(_LOWER) - 1)], code)
+
+
+def _powers() -> np.ndarray:
+    return np.cumprod(np.full(64, _ODD, np.uint64))
