@@ -231,5 +231,3 @@ def _described(kind: Any) -> str:
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join("nothing (None)" if k is type(None) else _described(k) for k in inside)
     return {int: "a whole number", float: "a number", str: "text", bool: "True or False"}.get(kind, str(kind))
-
-

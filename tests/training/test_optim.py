@@ -111,4 +111,6 @@ def test_clipping_says_what_the_norm_was():
         p.grad = torch.ones_like(p)
     count = sum(p.numel() for p in model.parameters())
     assert ours.clip() == pytest.approx(count**0.5, rel=1e-5)
-    assert sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None) == pytest.approx(1, rel=1e-4)
+    assert sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None) == pytest.approx(
+        1, rel=1e-4
+    )

@@ -86,10 +86,14 @@ def split(source: Any, start: int, end: int, rng: np.random.Generator) -> int:
 
 def elsewhere(source: Any, start: int, size: int, rng: np.random.Generator) -> tuple[int, int]:
     """A stretch of at most `size` tokens from the beginning of a sentence of another document."""
-    here = source.document_of(start)
+    here = _document(source, start)
     for _ in range(20):
         where = int(source.sentences[rng.integers(len(source.sentences))])
-        document = source.document_of(where)
+        document = _document(source, where)
         if document != here:
             return where, min(where + size, int(source.documents[document + 1]))
     return start, start + size  # a corpus of one document: its own beginning is all there is
+
+
+def _document(source: Any, token: int) -> int:
+    return int(np.searchsorted(source.documents, token, side="right")) - 1

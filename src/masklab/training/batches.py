@@ -115,9 +115,11 @@ def states_at(model: Model, batch: Batch) -> dict[str, Tensor]:
 def collate(examples: Sequence[Example], kind: str = "bidirectional") -> Batch:
     """Stack examples of one row length."""
     inputs = Inputs(*(torch.from_numpy(np.stack(column)) for column in zip(*(e.inputs for e in examples), strict=True)))
-    names = examples[0].at
-    at = {name: torch.from_numpy(_pad([e.at[name] for e in examples], 0)) for name in names}
-    targets = {name: torch.from_numpy(_pad([e.targets[name] for e in examples], IGNORE)) for name in names}
+
+    at = {name: torch.from_numpy(_pad([e.at[name] for e in examples], 0)) for name in examples[0].at}
+    targets = {
+        name: torch.from_numpy(_pad([e.targets[name] for e in examples], IGNORE)) for name in examples[0].targets
+    }
     return Batch(
         inputs,
         at,
@@ -161,4 +163,6 @@ def micro_batches(
         index = int(shuffled(np.array([within]), n, integer(seed, "order", length, epoch))[0])
         built.append(objective.example(source, index, length, rng(seed, "example", length, int(place)), progress))
     kind = getattr(objective, "kind", "bidirectional")
-    return [collate([built[i] for i in part], kind) for part in np.array_split(np.arange(rows), accumulate) if len(part)]
+    return [
+        collate([built[i] for i in part], kind) for part in np.array_split(np.arange(rows), accumulate) if len(part)
+    ]

@@ -21,7 +21,13 @@ def device() -> torch.device:
 
 def choose(wish: Literal["auto", "fp32", "bf16"], where: torch.device) -> str:
     """ "bf16" if it was asked for, or measured at least a fifth faster; else "fp32"."""
-    return wish if wish != "auto" else "bf16" if _seconds(torch.bfloat16, where) * 1.2 < _seconds(torch.float32, where) else "fp32"
+    return (
+        wish
+        if wish != "auto"
+        else "bf16"
+        if _seconds(torch.bfloat16, where) * 1.2 < _seconds(torch.float32, where)
+        else "fp32"
+    )
 
 
 def _seconds(dtype: torch.dtype, where: torch.device) -> float:

@@ -37,7 +37,9 @@ class Budget:
                 "(budget.steps, .tokens, .words, .seconds)"
             )
         if self.milestones is not None and (self.seconds is None or len(self.milestones) != THOUSANDTHS):
-            raise BadInput("budget.milestones are the thousand notes of a finished run by the clock, beside its seconds")
+            raise BadInput(
+                "budget.milestones are the thousand notes of a finished run by the clock, beside its seconds"
+            )
 
     def count(self, tokens_per_step: int, words_per_token: float) -> int | None:
         """The number of steps, or None where only the clock knows."""

@@ -55,7 +55,9 @@ class Session:
         with torch.no_grad():
             for name, p in _weights(self.pretrainer).items():
                 p.copy_(tensors[f"weights/{name}"])
-        self.optimizers.load({n.removeprefix("optimizer/"): t for n, t in tensors.items() if n.startswith("optimizer/")})
+        self.optimizers.load(
+            {n.removeprefix("optimizer/"): t for n, t in tensors.items() if n.startswith("optimizer/")}
+        )
 
     def write_model(self, folder: Path) -> None:
         """The model as a Hugging Face folder."""

@@ -1,0 +1,23 @@
+"""What many tests share: a small prepared corpus of real text, made once a session."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from pydoc_data.topics import topics
+
+from masklab.corpus.store import Store, prepare
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Forty topics of the Python documentation, 600 word pieces, three documents held out."""
+    texts = [topics[name] for name in sorted(topics)[:40]]
+    return prepare(texts, tmp_path_factory.mktemp("corpus") / "store", 600, held_out=0.08)
+
+
+@pytest.fixture(scope="session")
+def store_path(store: Store) -> Path:
+    return store.path
