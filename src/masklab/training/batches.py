@@ -157,11 +157,14 @@ def micro_batches(
     """
     n = len(objective.examples(source, length))
     places = np.arange(first_row, first_row + rows)
-    built = []
-    for place in places:
-        epoch, within = divmod(int(place), n)
-        index = int(shuffled(np.array([within]), n, integer(seed, "order", length, epoch))[0])
-        built.append(objective.example(source, index, length, rng(seed, "example", length, int(place)), progress))
+    index = np.empty_like(places)
+    for epoch in np.unique(places // n):
+        within = places // n == epoch
+        index[within] = shuffled(places[within] % n, n, integer(seed, "order", length, int(epoch)))
+    built = [
+        objective.example(source, int(i), length, rng(seed, "example", length, int(place)), progress)
+        for i, place in zip(index, places, strict=True)
+    ]
     kind = getattr(objective, "kind", "bidirectional")
     return [
         collate([built[i] for i in part], kind) for part in np.array_split(np.arange(rows), accumulate) if len(part)
