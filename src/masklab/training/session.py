@@ -42,9 +42,7 @@ class Session:
 
     @property
     def words_per_token(self) -> float:
-        """How many words start in a slot, over the training rows' source; 1 where there are no word bits."""
-        units = getattr(self.source, "units", None)
-        return 1.0 if units is None else max(1e-6, float(np.mean(units[: 1 << 22] & WORD_START > 0)))
+        return words_per_token(self.source)
 
     def state(self) -> dict[str, Tensor]:
         """Every weight and all optimizer state, by name."""
@@ -71,6 +69,12 @@ class Session:
             special={name: getattr(tokenizer, name) for name in ("pad", "cls", "sep", "mask")},
         )
         tokenizer.save(folder)
+
+
+def words_per_token(source: Any) -> float:
+    """How many words start in a slot, over the training rows' source; 1 where there are no word bits."""
+    units = getattr(source, "units", None)
+    return 1.0 if units is None else max(1e-6, float(np.mean(units[: 1 << 22] & WORD_START > 0)))
 
 
 def build(recipe: Recipe, recorded: dict[str, Any] | None = None) -> Session:
