@@ -1,8 +1,9 @@
 """Packs documents into rows of one length so that almost no slot is padding.
 
 Documents are cut into pieces that fit a row, at word starts, and the pieces are packed best fit first, longest first
-(Ding et al. 2024, "Fewer truncations improve language modeling", section 3). A piece is never joined to another of its
-document: a row is full pieces side by side, kept apart by their document numbers.
+(Ding et al. 2024, "Fewer truncations improve language modeling", section 3). What is
+still half empty then (long pieces that no short one was left for) is filled by cutting other pieces to measure. A row is
+pieces side by side, kept apart by their document numbers.
 """
 
 from itertools import pairwise
@@ -12,6 +13,7 @@ import numpy as np
 from masklab.corpus.units import WORD_START
 from masklab.errors import BadInput
 
+_WORTH = 8  # room for fewer tokens than this is left empty rather than filled with a scrap
 _LOOK_BACK = 24  # a cut is looked for in this many tokens first: words longer than that are rare
 
 
@@ -46,13 +48,13 @@ def rows(documents: np.ndarray, units: np.ndarray, sentences: np.ndarray, length
     if room < 1:
         raise BadInput(f"a row of {length} has no room for text beside {overhead} special tokens; ask for longer rows")
     found = pieces(documents, units, sentences, room)
+    row = np.arange(len(found))
     if packed:
         row = pack(found[:, 1] - found[:, 0] + overhead, length)
-    else:
-        row = np.arange(len(found))
+        found, row = _topped_up(found, row, units, length, overhead)
     order = np.argsort(row, kind="stable")  # within a row: in the corpus' order
-    sizes = np.bincount(row, minlength=0)
-    return Rows(found[order], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), length, overhead)
+    sizes = np.bincount(row)
+    return Rows(found[order], np.cumsum([0, *sizes[sizes > 0]], dtype=np.int64), length, overhead)
 
 
 def pieces(documents: np.ndarray, units: np.ndarray, sentences: np.ndarray, room: int) -> np.ndarray:
@@ -141,3 +143,42 @@ def _place(todo: np.ndarray, row: np.ndarray, cost: int, left: int, into: np.nda
         if len(group):
             open_rows[room] = np.concatenate([open_rows[room], group]) if room in open_rows else group
     return todo[len(place) :]
+
+
+def _topped_up(
+    found: np.ndarray, row: np.ndarray, units: np.ndarray, length: int, overhead: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Dissolve the emptiest rows into the room that is left in the others, cutting at word starts; few rows need it."""
+    room = length - np.bincount(row, found[:, 1] - found[:, 0] + overhead).astype(np.int64)
+    sparse = np.flatnonzero(room >= overhead + _WORTH)
+    sparse = sparse[np.argsort(room[sparse], kind="stable")]
+    member = np.isin(row, sparse)
+    kept, kept_row = found[~member], row[~member]
+    of: dict[int, list[tuple[int, int]]] = {int(r): [] for r in sparse}
+    for (start, end), r in zip(found[member].tolist(), row[member].tolist(), strict=True):
+        of[r].append((start, end))
+    takers = sparse.tolist()
+    taker, giver = 0, len(takers)  # takers[:giver] are rows still to be filled, the rest are dissolved
+    loose: list[tuple[int, int]] = []
+    while taker < giver:
+        if not loose:
+            giver -= 1
+            loose = of.pop(takers[giver])
+            continue
+        into = takers[taker]
+        start, end = loose.pop()
+        cut = min(end, start + int(room[into]) - overhead)
+        while start < cut < end and not units[cut] & WORD_START:
+            cut -= 1
+        if cut > start:
+            of[into].append((start, cut))
+            room[into] -= cut - start + overhead
+        if cut < end:
+            loose.append((cut, end))
+        if cut < end or room[into] < overhead + _WORTH:
+            taker += 1
+    if loose:  # they came from one row, so one row holds them
+        of[takers[giver]] = loose
+    more = [(start, end, r) for r, some in of.items() for start, end in some]
+    table = np.array(more, np.int64).reshape(-1, 3)
+    return np.concatenate([kept, table[:, :2]]), np.concatenate([kept_row, table[:, 2]])
