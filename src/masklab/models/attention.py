@@ -17,10 +17,14 @@ Kernel = Literal["auto", "reference", "plain", "sdpa"]
 
 
 def choose(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> Kernel:
-    """What `auto` means, by device and dtype alone: sdpa on accelerators, plain on CPUs."""
+    """What `auto` means, by device and dtype alone: plain for bf16 on CPUs, else sdpa.
+
+    Measured on two cores, forward and backward: in bf16 plain is 2.5 to 4 times as fast as sdpa at 64 and 128 slots; in
+    float32 they are equal there, and at 512 slots sdpa is twice as fast.
+    """
     if kernel != "auto":
         return kernel
-    return "plain" if device.type == "cpu" else "sdpa"
+    return "plain" if device.type == "cpu" and dtype == torch.bfloat16 else "sdpa"
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

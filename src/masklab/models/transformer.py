@@ -31,7 +31,7 @@ class Context(NamedTuple):
 
     kernel: Kernel
     add: Tensor | None  # broadcastable to (B, H, Tq, T)
-    turn: Tensor | None  # (2, T, 1, Dh / 2) for keys
+    turn: Tensor | None  # (2, T, 1, Dh) for keys
     query_turn: Tensor | None  # the same for the slots that ask
     keep: bool = False
 
@@ -51,15 +51,21 @@ class Attention(nn.Module):
         """x (B, T, D); asking (B, K, D): only these ask, x is seen -> (B, T or K, D), weights if kept."""
         batch, length, width = x.shape
         if asking is None:
-            q, k, v = self.qkv(x).view(batch, length, 3, self.heads, self.head_size).unbind(2)  # (B, T, H, Dh)
+            qkv = self.qkv(x)
+            if context.turn is not None:  # queries and keys in one turn
+                turned = rotate(qkv[..., : 2 * width].view(batch, length, 2 * self.heads, self.head_size), context.turn)
+                q, k = turned.view(batch, length, 2, self.heads, self.head_size).unbind(2)
+                v = qkv[..., 2 * width :].view(batch, length, self.heads, self.head_size)
+            else:
+                q, k, v = qkv.view(batch, length, 3, self.heads, self.head_size).unbind(2)  # (B, T, H, Dh)
         else:
             sizes = (width, 2 * width)
             (wq, wkv), bias = self.qkv.weight.split(sizes), self.qkv.bias
             bq, bkv = (None, None) if bias is None else bias.split(sizes)
             q = F.linear(asking, wq, bq).view(batch, -1, self.heads, self.head_size)
             k, v = F.linear(x, wkv, bkv).view(batch, length, 2, self.heads, self.head_size).unbind(2)
-        if context.turn is not None and context.query_turn is not None:
-            q, k = rotate(q, context.query_turn), rotate(k, context.turn)
+            if context.turn is not None and context.query_turn is not None:
+                q, k = rotate(q, context.query_turn), rotate(k, context.turn)
         mixed, weights = weigh(
             q.transpose(1, 2),
             k.transpose(1, 2),
@@ -170,7 +176,7 @@ class Model(nn.Module):
         if self.relative_bias is not None:
             bias = self.relative_bias(length).to(dtype)  # (H, T, T)
         elif config.pre_norm:
-            turn = rotary_table(length, config.head_size, config.theta, x.device, dtype).unsqueeze(2)
+            turn = rotary_table(length, config.head_size, config.theta, x.device).unsqueeze(2)
         needs_all = at is None or config.layers > 1
         add = additive(inputs, inputs, bias, layout, dtype) if needs_all else None
         context = Context(kernel, add, turn, turn, keep)
