@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from masklab.models.attention import compute_dtype
 from masklab.models.config import Config
 from masklab.models.embeddings import Embeddings
 from masklab.models.linear import draw
+from masklab.models.vocabulary import vocabulary_loss
 
 
 class Prediction(nn.Module):
@@ -35,6 +37,13 @@ class MaskedLMHead(Prediction):
 
     def forward(self, states: Tensor) -> Tensor:  # (.., D) -> (.., V)
         return F.linear(super().forward(states), self.tied[0].tokens.weight, self.bias)
+
+    def loss(self, states: Tensor, target: Tensor) -> Tensor:
+        """states (N, D), target (N,) -> nats (N,), 0 where the target is IGNORE; without ever widening (N, V) numbers."""
+        states = super().forward(states)
+        table = self.tied[0].tokens.weight
+        bias = table.new_zeros(len(table)) if self.bias is None else self.bias
+        return vocabulary_loss(states.to(compute_dtype(states)), table, bias, target)
 
 
 class Pooler(nn.Module):

@@ -73,10 +73,12 @@ class MaskedLM:
 
     def terms(self, heads: nn.ModuleDict, batch: Batch, states: torch.Tensor) -> dict[str, LossTerm]:
         """states: (B, K, D) at the asked slots."""
-        logits = heads["masked_lm"](states.flatten(0, 1))  # (B K, V)
-        target = batch.targets["masked"].flatten()  # (B K,)
+        states, target = states.flatten(0, 1), batch.targets["masked"].flatten()  # (B K, D), (B K,)
+        if torch.is_grad_enabled():
+            return _terms(heads["masked_lm"].loss(states, target), None, batch)
+        logits = heads["masked_lm"](states).float()  # (B K, V)
         nats = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
-        return _terms(nats, None if torch.is_grad_enabled() else logits.argmax(-1) == target, batch)
+        return _terms(nats, logits.argmax(-1) == target, batch)
 
     def baseline(self, source: Any, batch: Batch) -> dict[str, LossTerm]:
         """The unigram model of the training part: it knows how frequent every token is and nothing else."""
