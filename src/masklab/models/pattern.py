@@ -25,6 +25,12 @@ class Inputs(NamedTuple):
     time: Any  # when this token asks
     visible_from: Any  # from when others may see it
 
+    def _repr_html_(self) -> str:
+        """A notebook shows who sees whom in the first rows."""
+        from masklab.models.picture import svg
+
+        return " ".join(map(svg, visible_numpy(*[Inputs(*(np.atleast_2d(np.asarray(x)) for x in self))] * 2)[:4]))
+
 
 class Layout(NamedTuple):
     """What the builder of a batch knows without looking: kernels are chosen by this, never by the tensors' contents.

@@ -9,10 +9,11 @@ from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from masklab.models.pattern import PADDING, Inputs, visible_numpy
-from masklab.models.picture import svg
+from masklab.models.picture import BLUE, svg
 
 if TYPE_CHECKING:
     from masklab.training.batches import Batch
+    from masklab.training.run import Run
 
 IGNORE = -100
 
@@ -76,12 +77,14 @@ def row_of(batch: "Batch", row: int) -> Inputs:
 
 STYLE = """<style>
 .masklab { font: 14px/1.3 system-ui, sans-serif; }
-.masklab .key span, .masklab ruby, .masklab .t { border-radius: 3px; padding: 0 2px; }
+.masklab .key span, .masklab ruby { border-radius: 3px; padding: 0 2px; }
 .masklab .row { display: flex; gap: 24px; align-items: flex-start; flex-wrap: wrap; margin: 6px 0 26px; }
-.masklab .words { flex: 1 1 420px; line-height: 2.15; min-width: 0; }
+.masklab .words { flex: 1 1 420px; line-height: 2.4; min-width: 0; }
 .masklab .doc { border-left: 3px solid #3f7cac; padding-left: 10px; margin: 0 0 8px; overflow-wrap: anywhere; }
-.masklab .doc .b { background: #8882; border-radius: 3px; }
-.masklab rt { font-size: 11px; font-weight: 600; color: inherit; user-select: none; }
+.masklab .doc .b { background: #8882; border-radius: 3px; padding: 2px 0; }
+.masklab .doc ruby { white-space: nowrap; }
+.masklab .doc .j { color: #888; }
+.masklab rt { font-size: 11px; font-weight: 600; line-height: 1.5; color: inherit; user-select: none; }
 .masklab .hidden { background: #d9534f; color: #fff; }
 .masklab .hidden rt { color: #d9534f; }
 .masklab .changed { background: #f0ad4e; color: #222; }
@@ -109,14 +112,15 @@ def batch_html(
     """The first rows of a batch; hover over a token for its integers."""
     total, length = batch.inputs.tokens.shape
     shown = [(row, pieces(batch, row, spell, explain)) for row in range(min(rows, total))]
-    counts = ", ".join(f"{name} {count:,}" for name, count in batch.counts.items())
+    counts = ", ".join(f"{name} {count:,}" for name, count in batch.counts.items() if name in batch.at)
     hows = {asked.how for _, row in shown for piece in row for asked in piece.asked}
     key = " ".join(f'<span class="{how}">{text}</span>' for how, text in LEGEND.items() if how in hows)
     parts = [
         STYLE,
         f'<div class="masklab"><h3>{escape(title or "Batch")}</h3>'
         f"<p>{total} rows of {length} slots, {batch.tokens / (total * length):.1%} filled; targets: {escape(counts)}; "
-        f"pattern: {batch.layout.kind}.<br><span class='key'>What is asked for, above what the model sees: {key}</span></p>",
+        f"pattern: {batch.layout.kind}.<br>"
+        f"<span class='key'>What is asked for, above what the model sees: {key}</span></p>",
     ]
     for row, read in shown:
         documents = "".join(_document(group) for group in by_document(read))
@@ -144,8 +148,11 @@ def pattern_svg(batch: "Batch", row: int, pixels: int = 240) -> str:
 
 
 def _document(group: list[Piece]) -> str:
-    parts = []
+    parts, segment = [], 0
     for piece in group:
+        if piece.segment != segment:
+            parts.append(' <span class="b">' if piece.segment else "</span> ")
+            segment = piece.segment
         about = (
             f"slot {piece.slot}, position {piece.position}, segment {piece.segment}, document {piece.document}, "
             f"time {piece.time}, visible from {piece.visible_from}"
@@ -157,6 +164,52 @@ def _document(group: list[Piece]) -> str:
             html = f'<ruby class="{piece.asked[0].how}" title="{about}">{text}<rt>{wanted}</rt></ruby>'
         else:
             html = f'<span class="t{special}" title="{about}">{text}</span>'
-        html = f'<span class="b">{html}</span>' if piece.segment else html
-        parts.append(("" if piece.joined else " ") + html)
+        parts.append(('<span class="j">·</span>' if piece.joined else " ") + html)
+    parts.append("</span>" if segment else "")
     return f'<div class="doc">{"".join(parts)}</div>'
+
+
+def run_html(run: "Run") -> str:
+    """A run in a few lines: what it was, its loss beside the trivial score, its held-out scores."""
+    r = run.recipe
+    steps = [(record["step"], record["terms"]) for record in run.history if record["kind"] == "step"]
+    tested = [(record["step"], record["terms"]) for record in run.history if record["kind"] == "held_out"]
+    begin = next((record for record in run.history if record["kind"] == "begin"), {"baseline": {}})
+    state = f"{run.result['steps']:,} steps in {run.result['seconds']:.0f} s" if run.result else "not finished"
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{score['loss']:.3f}</td><td>{run.result['baseline'][name]['loss']:.3f}</td>"
+        f"<td>{'' if score['accuracy'] is None else format(score['accuracy'], '.1%')}</td></tr>"
+        for name, score in run.result.get("held_out", {}).items()
+    )
+    head = "<tr><th>held out</th><th>nats</th><th>trivial answer</th><th>right</th></tr>" if rows else ""
+    lines = [_curve(name, steps, tested, score["loss"]) for name, score in list(begin["baseline"].items())[:1]]
+    return (
+        f'{STYLE}<div class="masklab"><h3>{escape(r.name)}, {r.preset} preset, seed {r.seed}</h3>'
+        f"<p>{state}; {escape(str(run.folder or 'no folder'))}</p>{''.join(lines)}<table>{head}{rows}</table></div>"
+    )
+
+
+def _curve(name: str, steps: list, tested: list, trivial: float, width: int = 420, height: int = 160) -> str:
+    """Training loss (line), held-out loss (dots) and the trivial score (dashes) over the steps, as an SVG."""
+    line = [(step, terms[name]["loss"]) for step, terms in steps if name in terms]
+    dots = [(step, terms[name]["loss"]) for step, terms in tested if name in terms]
+    if not line:
+        return ""
+    low = min(y for _, y in line + dots)
+    high = max(trivial, max(y for _, y in line + dots))
+    last = max(x for x, _ in line + dots)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return round(x / last * (width - 60), 1), round(10 + (high - y) / (high - low or 1) * (height - 20), 1)
+
+    level = place(0, trivial)[1]
+    points = " ".join("{},{}".format(*place(*p)) for p in line)
+    circles = "".join('<circle cx="{}" cy="{}" r="3"/>'.format(*place(*p)) for p in dots)
+    end_x, end_y = place(*(dots or line)[-1])
+    return (
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="12" fill="{BLUE}">'
+        f'<polyline points="{points}" fill="none" stroke="{BLUE}" stroke-opacity=".5"/>{circles}'
+        f'<line x1="0" x2="{width - 60}" y1="{level}" y2="{level}" stroke="#888" stroke-dasharray="4 4"/>'
+        f'<text x="{width - 56}" y="{level + 4}" fill="#888">{trivial:.2f}</text>'
+        f'<text x="{end_x + 6}" y="{end_y + 4}">{(dots or line)[-1][1]:.2f}</text></svg>'
+    )

@@ -1,0 +1,5 @@
+"""`python -m masklab` is the command `masklab`."""
+
+from masklab.cli import main
+
+main()

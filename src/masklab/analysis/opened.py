@@ -1,0 +1,35 @@
+"""Opens a finished model for use: a run stands for its model, a folder for itself, anything else is a hub name."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from masklab.corpus.tokenizer import Tokenizer
+from masklab.models import hub
+from masklab.models.hub import Loaded
+from masklab.training.run import Run
+
+
+class Opened(NamedTuple):
+    folder: Path
+    loaded: Loaded  # .model and .heads, in evaluation mode
+    tokenizer: Tokenizer
+
+
+def open_model(what: "Opened | str | Path") -> Opened:
+    """The model, its heads and its vocabulary; what is open already stays as it is."""
+    if isinstance(what, Opened):
+        return what
+    folder = model_folder(what)
+    loaded = hub.load(folder)
+    loaded.model.eval()
+    loaded.heads.eval()
+    return Opened(folder, loaded, Tokenizer.from_file(folder))
+
+
+def model_folder(what: str | Path) -> Path:
+    """ "runs/first" -> "runs/first/model"."""
+    return Run.open(what).model_folder if is_run(what) else hub.find(what)
+
+
+def is_run(what: str | Path) -> bool:
+    return (Path(what) / "recipe.json").exists()
