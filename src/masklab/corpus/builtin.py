@@ -22,9 +22,7 @@ _SKIPPED = {"test", "tests", "testing", "idle_test", "site-packages", "dist-pack
 _Object = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def documents(
-    packages: Iterable[str] | None = None, say: Callable[[str], None] | None = None
-) -> Iterator[Document]:
+def documents(packages: Iterable[str] | None = None, say: Callable[[str], None] | None = None) -> Iterator[Document]:
     """Documents in a fixed order: topics, standard library, then the packages by name; no text twice.
 
     packages: names of installed distributions (default: those masklab depends on); "python" is always first. `say` is
@@ -66,10 +64,10 @@ def modules(package: str) -> Iterator[tuple[str, Path]]:
     """(module name, file) of a distribution's Python files in order, tests left out."""
     if package == PYTHON:
         root = Path(sysconfig.get_path("stdlib"))
-        listed = {path.relative_to(root): path for path in root.rglob("*.py")}
+        listed = {PurePath(path.relative_to(root)): path for path in root.rglob("*.py")}
     else:
         files = metadata.files(package) or []
-        listed = {PurePath(file): Path(str(file.locate())) for file in files if file.suffix == ".py"}
+        listed = {PurePath(str(file)): Path(str(file.locate())) for file in files if file.suffix == ".py"}
     for place in sorted(listed):
         parts = place.with_suffix("").parts
         if not _SKIPPED.intersection(parts) and all(part.isidentifier() for part in parts) and listed[place].exists():
@@ -99,7 +97,9 @@ def _docstrings(where: str, path: Path) -> list[Document] | None:
         if text:
             line = node.body[0].lineno
             found.append(Document(without_surrogates(cleandoc(text)).strip(), f"{where}:{name}", line))
-        inside = [child for child in node.body if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
+        inside = [
+            child for child in node.body if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
         waiting += [(child, f"{name}.{child.name}".lstrip(".")) for child in reversed(inside)]
     return found
 

@@ -36,10 +36,12 @@ class Shingles:
             self._held = [(h[k], d[k]) for (h, d), k in zip(self._held, kept, strict=True)]
             self._count = sum(len(h) for h, _ in self._held)
 
-    def groups(self, common: int = 50) -> np.ndarray:
+    def groups(self, common: int = 8) -> np.ndarray:
         """(documents,) int64: the first document of each one's group.
 
-        Shingles of more than `common` documents are boilerplate (licences, templates) and join nothing.
+        Shingles of more than `common` documents are boilerplate (licences, templates) and join nothing, or a
+        seventh of all docstrings would be one group. Of the 16-word runs in 1 % of the docstrings, chosen singly, 25
+        to 28 % stand in the rest too; chosen by group, with common = 4, 8, 50: 3 to 7, 0.6 to 1.6, 0.3 to 0.6 %.
         """
         parent = np.arange(self.documents, dtype=np.int64)
         if not self._count:

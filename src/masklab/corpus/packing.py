@@ -1,9 +1,9 @@
 """Packs documents into rows of one length so that almost no slot is padding.
 
 Documents are cut into pieces that fit a row, at word starts, and the pieces are packed best fit first, longest first
-(Ding et al. 2024, "Fewer truncations improve language modeling", section 3). What is
-still half empty then (long pieces that no short one was left for) is filled by cutting other pieces to measure. A row is
-pieces side by side, kept apart by their document numbers.
+(Ding et al. 2024, "Fewer truncations improve language modeling", section 3). Rows
+still half empty then, for want of short pieces, are filled with pieces cut to measure. A row is pieces side by side,
+kept apart by their document numbers.
 """
 
 from itertools import pairwise

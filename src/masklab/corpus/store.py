@@ -298,8 +298,9 @@ def choose(groups: np.ndarray, digests: list[bytes], share: float, seed: int) ->
     """(documents,) bool: which are held out, whole groups of near-duplicates at a time.
 
     A group's place in the queue is a hash of the seed and its first text, so that it does not depend on the rest of the
-    corpus; groups are taken from the front until the share is reached. A group larger than the whole share stays in
-    training, unless nothing smaller exists. With two groups or more, at least one is held out and one is not.
+    corpus; groups are taken from the front until the share is reached. A group larger than a tenth of the share stays
+    in training, as it would be most of what is measured, unless nothing smaller exists. With two groups or more, at
+    least one is held out and one is not.
     """
     held = np.zeros(len(groups), bool)
     roots, sizes = np.unique(groups, return_counts=True)
@@ -307,9 +308,9 @@ def choose(groups: np.ndarray, digests: list[bytes], share: float, seed: int) ->
         return held
     queue = sorted(range(len(roots)), key=lambda i: hashlib.blake2b(b"%d" % seed + digests[roots[i]]).digest())
     budget = max(1, round(share * len(groups)))
-    room, taken = budget, []
+    room, largest, taken = budget, max(1, budget // 10), []
     for i in queue:
-        if sizes[i] <= room:
+        if sizes[i] <= min(room, largest):
             taken.append(i)
             room -= sizes[i]
         if not room:
@@ -457,7 +458,7 @@ class _Growing:
 
     def __init__(self, path: Path, dtype: np.dtype):
         self.path, self.dtype, self.count, self.words = path, dtype, 0, 0
-        self.file: IO[bytes] = path.open("wb")  # noqa: SIM115
+        self.file: IO[bytes] = path.open("wb")
         self.file.write(bytes(self._HEADER))
 
     def add(self, values: np.ndarray) -> None:

@@ -122,9 +122,9 @@ def train_wordpiece(texts: Iterable[str], size: int = 8192, lowercase: bool = Tr
     normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     alphabet, continuing = _alphabet(sample, normalizer, size)
     specials = list(_TRAINED.values())
-    least = len(specials) + len(alphabet)
+    least = len(specials) + len(alphabet) + len(continuing)
     if size <= least:
-        raise BadInput(f"a vocabulary of {size} is too small: {least} characters come first; ask for 1000 or more")
+        raise BadInput(f"a vocabulary of {size} is too small: special tokens and letters take {least}; ask for more")
     learner = tokenizers.Tokenizer(models.WordPiece(unk_token=_TRAINED["unk"]))
     learner.normalizer = normalizer
     learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

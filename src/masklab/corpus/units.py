@@ -62,8 +62,10 @@ def word_bits(code: np.ndarray, begin: np.ndarray, end: np.ndarray, fresh: np.nd
     visible = np.append(visible, n)
     first = visible[begin]
     blank = first >= end
-    at_word = np.append(word_starts(kind), False)[first]
     before_end = np.concatenate([[0], end[:-1]])
+    # did a word begin since the last token? (normalisers drop characters, so not always at this token's own first)
+    begun = np.concatenate([[0], np.cumsum(np.append(word_starts(kind), False))])
+    at_word = begun[first + 1] > begun[np.minimum(before_end, first)]
     shares = (begin < before_end) & ~blank  # bytes of one character, or of one the normaliser expanded
     # Unigram may cut " city" into " " and "city": one word. A line end is never part of the next word.
     newline = np.append(code, 0)[begin] == 10
