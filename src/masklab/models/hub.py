@@ -248,6 +248,7 @@ class Loaded(NamedTuple):
     labels: list[str] | None
     new: list[str]
     unused: list[str]
+    folder: Path  # where it lies on this machine, with its tokenizer
 
 
 # Writing
@@ -404,7 +405,7 @@ def load(source: str | Path, *, kernel: Kernel = "auto", dropout: float | None =
             target.copy_(piece)  # state_dict's tensors are the parameters' own memory
         used.update(names)
     has_labels = "classify" in heads or "tag" in heads
-    return Loaded(config, model, heads, labels if has_labels else None, new, sorted(set(tensors) - used))
+    return Loaded(config, model, heads, labels if has_labels else None, new, sorted(set(tensors) - used), folder)
 
 
 def load_trunk(source: str | Path, *, kernel: Kernel = "auto", dropout: float | None = None) -> Loaded:
