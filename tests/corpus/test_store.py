@@ -120,7 +120,7 @@ def test_it_travels_to_workers(made):
     assert (part.ids == made.part("train").ids).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=8), st.booleans())
 def test_any_text_comes_back(texts, keep):
     wanted = [t.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").strip() for t in texts]

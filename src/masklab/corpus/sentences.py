@@ -8,11 +8,9 @@ and then.
 import re
 from itertools import pairwise
 
-_ENDS = re.compile(
-    r"[.!?]+[\"'”’)\]]*\s+"  # an English end needs a space after it ...
-    r"|[。！？]+[」』”’）)\"']*\s*"  # ... a Chinese or Japanese one does not
-    r"|\s*\n\s*"
-)
+# what may end a sentence, with the quotes and brackets that close after it, and the space up to the next one; it begins
+# with a set of characters, which the regular expression engine finds quickly
+_ENDS = re.compile(r"[.!?。！？\n][.!?。！？]*[\"'”’)\]」』）]*\s*")
 _OPENERS = "\"'“‘([{"
 _INITIALS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")  # J (J. Smith), U.S, e.g
 _KNOWN = (
@@ -34,7 +32,7 @@ def starts(text: str) -> list[int]:
     found = [first]
     for match in _ENDS.finditer(text, first):
         after = match.end()
-        if after < len(text) and (text[match.start()] not in ".!?" or _ends_here(text, match)):
+        if after < len(text) and _ends_here(text, match):
             found.append(after)
     return found
 
@@ -49,10 +47,12 @@ def split(text: str) -> list[str]:
 
 
 def _ends_here(text: str, match: re.Match[str]) -> bool:
-    """Is this . ! or ? (with a space after it) the end of a sentence?"""
+    """Is this the end of a sentence?"""
     ended = match.group()
-    if "\n" in ended:
+    if "\n" in ended or (not ended.isascii() and any(sign in ended for sign in "。！？")):
         return True
+    if not ended[-1].isspace():  # 3.5, example.org
+        return False
     following = text[match.end()]
     if following.islower():
         return False

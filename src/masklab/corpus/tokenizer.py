@@ -15,7 +15,7 @@ import numpy as np
 import tokenizers
 from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from masklab.corpus.units import batched, code_points, kinds, word_characters
+from masklab.corpus.units import batched, code_points, kinds, word_characters, word_starts
 from masklab.errors import BadInput
 from masklab.files import atomic_write
 
@@ -160,10 +160,10 @@ def _alphabet(sample: list[str], normalizer: normalizers.Normalizer, size: int) 
     inside = np.zeros(0x110000, bool)
     for some in batched(sample, 1_000_000):
         code = code_points("\n".join(some))
-        in_word = word_characters(kinds(code))
+        kind = kinds(code)
         seen = np.bincount(code)
         counts[: len(seen)] += seen
-        inside[code[1:][in_word[1:] & in_word[:-1]]] = True
+        inside[code[word_characters(kind) & ~word_starts(kind)]] = True
     spelled: dict[str, int] = {}
     continuing: set[str] = set()
     for point in np.flatnonzero(counts).tolist():
@@ -174,7 +174,7 @@ def _alphabet(sample: list[str], normalizer: normalizers.Normalizer, size: int) 
         continuing.update(letters if inside[point] else letters[1:])
     ranked = sorted(spelled, key=lambda letter: (-spelled[letter], letter))
     covered = np.cumsum([spelled[letter] for letter in ranked]) / max(1, sum(spelled.values()))
-    kept = ranked[: min(int(np.searchsorted(covered, _COVERAGE)) + 1, size // 3)]
+    kept = ranked[: min(int(np.searchsorted(covered, _COVERAGE)) + 1, size // 2)]
     return sorted(kept), [f"##{letter}" for letter in sorted(continuing.intersection(kept))]
 
 
