@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from typer.core import TyperGroup
 
 import masklab
@@ -56,7 +55,10 @@ app = typer.Typer(
 Data = Annotated[str, typer.Option(help="Folder of a prepared corpus (`masklab prepare`).", metavar="STORE")]
 Changes = Annotated[
     list[str] | None,
-    typer.Argument(help="Changes to the recipe, e.g. `model.layers=6 seed=3`.", metavar="NAME=VALUE"),
+    typer.Argument(
+        help="Changes, e.g. `model.layers=6 seed=3`; `masklab recipes NAME` lists all names.",
+        metavar="NAME=VALUE",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Another number, another run.")]
 
@@ -283,7 +285,7 @@ def evaluate(
     data: Annotated[
         str, typer.Option(help="Judge by the held-out part of this corpus, or by this labelled file.")
     ] = "",
-    rows: Annotated[int, typer.Option(help="So many rows of it.")] = 512,
+    rows: Annotated[int | None, typer.Option(help="So many rows of it.", show_default="as the run did")] = None,
 ) -> None:
     """Measure a model on text that it never saw, under masks that never change, beside the trivial score.
 
@@ -423,13 +425,15 @@ def recipes(
     if name:
         print(catalogue.details(name))
         return
-    table = Table("recipe", "what it is", "opens as", "parameters", "of which")
+    table = Table("recipe", "preset", "opens as", "layers x width", Column("parameters", justify="right"))
+    about = {}
     for entry in catalogue.entries():
-        table.add_row(
-            entry.name, escape(entry.about), escape(entry.opens), f"{entry.parameters / 1e6:.1f}M", entry.count
-        )
+        about[entry.name] = entry.about
+        table.add_row(entry.name, entry.preset, entry.opens, entry.shape, f"{entry.parameters / 1e6:,.1f}M")
+    for each, text in about.items():
+        print(f"{each}: {text.partition(': ')[2] or text}")
     _show(table)
-    print(catalogue.NOTE)
+    print(catalogue.note())
 
 
 @app.command()
@@ -454,15 +458,26 @@ def demo(
 
 
 def _recipe(name: str, data: str, preset: str | None, budget: Any, changes: list[str]) -> "Recipe":
-    """The recipe as the options make it. A change without a dot may also be an argument of the recipe's function."""
+    """The recipe as the options make it. A change that names an argument of the recipe's function is given to it."""
+    import ast
+    import inspect
     from dataclasses import replace
 
-    from masklab.recipe import load, override
+    from masklab.recipe import load, module, override
 
-    made = load(name, **{"data": data} | ({"preset": preset} if preset else {}))
+    takes = inspect.signature(module(name).recipe).parameters
+    arguments: dict[str, Any] = {"data": data} | ({"preset": preset} if preset else {})
+    for change in changes:
+        argument, sign, text = change.partition("=")
+        if sign and argument in takes:
+            try:
+                arguments[argument] = ast.literal_eval(text)
+            except (ValueError, SyntaxError):
+                arguments[argument] = text
+    made = load(name, **arguments)
     if budget is not None:
         made = replace(made, budget=budget)
-    made = override(made, changes)
+    made = override(made, [change for change in changes if change.partition("=")[0] not in takes])
     if not made.data:
         raise BadInput("no corpus: give --data and the folder that `masklab prepare` made")
     return made

@@ -19,10 +19,11 @@ from masklab.training.run import Run
 Scores = dict[str, Score]
 
 
-def judge(what: str | Path, data: str = "", rows: int = 512) -> tuple[Scores, Scores]:
+def judge(what: str | Path, data: str = "", rows: int | None = None) -> tuple[Scores, Scores]:
     """The scores of a run or a model folder, and the trivial ones (unigram, majority) on the same targets.
 
-    A run is judged by its own objective and data unless told otherwise; a bare model by masked words in `data`.
+    A run is judged by its own objective, data and number of rows unless told otherwise; a bare model by masked words in
+    `data`. The sums are done in float32, so the last digit may differ from what a run in bfloat16 reported.
     """
     recipe = Run.open(what).recipe if is_run(what) else None
     folder, loaded, tokenizer = open_model(what)
@@ -36,6 +37,7 @@ def judge(what: str | Path, data: str = "", rows: int = 512) -> tuple[Scores, Sc
         raise BadInput(f"{data}: made with another vocabulary than the model; prepare the text again with "
                        f"--tokenizer {folder}")  # fmt: skip
     length = recipe.batches.length if recipe else min(128, loaded.config.max_length)
+    rows = rows or (recipe.evaluation.rows if recipe else 512)
     batches = held_out_batches(objective, source, length, rows, 4096)
     where = precision.device()
     pretrainer = Pretrainer(loaded.model, loaded.heads, objective).to(where)

@@ -6,6 +6,7 @@ Records are dictionaries with a "kind": begin, step, held_out, checkpoint, stopp
 run's own folder keeps every one of them in log.jsonl.
 """
 
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +66,8 @@ class Screen:
                 self._line(record["text"], "yellow")
             case "stopped":
                 self._close()
-                self._line(f"Stopped at step {record['step']:,} of its own accord; everything is saved.", "yellow")
+                by = signal.Signals(record["signal"]).name
+                self._line(f"Stopped by {by} at step {record['step']:,}; everything is saved.", "yellow")
             case "end":
                 self._close()
 
@@ -132,7 +134,7 @@ class Screen:
         return ", ".join(parts)
 
     def _line(self, text: str, style: str = "") -> None:
-        self.console.print(Text(text, style), soft_wrap=True)
+        self.console.print(Text(text, style), soft_wrap=not self.console.is_terminal)
 
     def _close(self) -> None:
         if self.live is not None:
