@@ -1,7 +1,8 @@
 """A recipe is all that one run is: model, objective, data, optimizer, budget, seed. It is saved as JSON beside the run.
 
-A recipe is made by a Python function in `masklab/recipes/NAME.py` (or in a file of your own) and changed by dotted names:
-`override(recipe, ["model.layers=6", "seed=3"])`. The same recipe, data and machine give the same run, bit for bit.
+A recipe is made by a Python function in `masklab/recipes/NAME.py` (or in a file of your own) and changed by dotted
+names: `override(recipe, ["model.layers=6", "seed=3"])`. The same recipe, data and machine give the same run, to the
+bit.
 """
 
 import ast
@@ -87,6 +88,9 @@ class Recipe:
                 f"model.max_length={self.batches.length} or shorter batches.lengths"
             )
 
+    def with_objective(self, objective: Any) -> "Recipe":
+        return replace(self, objective=objective)
+
     def to_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(_plain(self)))
 
@@ -120,7 +124,7 @@ def names() -> list[str]:
 
 
 def override(recipe: Recipe, changes: Iterable[str]) -> Recipe:
-    """`["model.layers=6", "objective.unit=word"]` -> the recipe with these fields; a wrong name or type lists the right ones."""
+    """`["model.layers=6", "objective.unit=word"]` -> the changed recipe; a wrong name or type lists the right ones."""
     for change in changes:
         path, sign, text = change.partition("=")
         if not sign:
@@ -181,7 +185,7 @@ def _plain(value: Any) -> Any:
 def _typed(value: Any, kind: Any) -> Any:
     """`value` as the type `kind`, or TypeError: 3 -> 3.0 for float, lists -> tuples, dictionaries -> dataclasses."""
     origin, inside = get_origin(kind), get_args(kind)
-    if kind is Any or kind is type(None) and value is None:
+    if kind is Any or (kind is type(None) and value is None):
         return _dataclass(value) if isinstance(value, dict) else value
     if origin in (Union, types.UnionType):
         for option in inside:
@@ -207,7 +211,7 @@ def _typed(value: Any, kind: Any) -> Any:
 
 
 def _instance(value: Any, kind: Any) -> Any:
-    if kind in (int, float, str, bool) and type(value) is not kind or not isinstance(value, kind):
+    if (kind in (int, float, str, bool) and type(value) is not kind) or not isinstance(value, kind):
         raise TypeError
     return value
 
@@ -217,8 +221,8 @@ def _dataclass(saved: dict[str, Any]) -> Any:
     package, _, qualname = name.rpartition(".")
     if not name.startswith("masklab."):
         raise ValueError(f"{name} is not part of masklab; make the recipe in Python and call train(recipe, folder)")
-    kind = getattr(importlib.import_module(package), qualname)
-    if not is_dataclass(kind):
+    kind: Any = getattr(importlib.import_module(package), qualname)
+    if not isinstance(kind, type) or not is_dataclass(kind):
         raise ValueError(f"{name} is no recipe part")
     hints = get_type_hints(kind)
     return kind(**{key: _typed(value, hints[key]) for key, value in saved.items() if key != "type"})

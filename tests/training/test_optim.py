@@ -1,13 +1,14 @@
 """The optimizers against torch's own."""
 
 import copy
+from typing import cast
 
 import pytest
 import torch
 from torch import nn
 
 from masklab.models.config import Config
-from masklab.models.transformer import Model
+from masklab.models.transformer import Block, Model
 from masklab.training.optim import Muon, Optimizer, Optimizers
 
 
@@ -58,7 +59,8 @@ def test_adamw_is_torch_adamw(family: str):
 def test_a_fused_weight_is_turned_matrix_by_matrix():
     """Query, key and value of one fused weight each get the update they would get alone."""
     model = tiny("bert")
-    weight = model.layers[0].attention.qkv.weight  # type: ignore[union-attr]
+    block = cast(Block, model.layers[0])
+    weight = block.attention.qkv.weight
     alone = [nn.Parameter(p.clone()) for p in weight.detach().chunk(3)]
     settings = Optimizer("muon", muon_lr=0.05, weight_decay=0.0, momentum_warmup=0, clip=0)
     ours = Optimizers(model, nn.ModuleDict(), settings)

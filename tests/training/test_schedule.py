@@ -11,9 +11,9 @@ from masklab.training.schedule import THOUSANDTHS, Budget, Progress, Schedule, l
 
 
 def test_a_budget_is_exactly_one_number():
-    for wrong in ({}, {"steps": 1, "tokens": 5}, {"steps": 0}, {"seconds": -1}):
+    for make in (Budget, lambda: Budget(1, 5), lambda: Budget(steps=0), lambda: Budget(seconds=-1)):
         with pytest.raises(BadInput):
-            Budget(**wrong)
+            make()
 
 
 def test_counted_budgets_become_steps():

@@ -5,7 +5,7 @@ masked at once; a unit is hidden whole or not at all.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -75,7 +75,8 @@ class MaskedLM:
         """states: (B, K, D) at the asked slots."""
         states, target = states.flatten(0, 1), batch.targets["masked"].flatten()  # (B K, D), (B K,)
         if torch.is_grad_enabled():
-            return _terms(heads["masked_lm"].loss(states, target), None, batch)
+            head = cast(MaskedLMHead, heads["masked_lm"])
+            return _terms(head.loss(states, target), None, batch)
         logits = heads["masked_lm"](states).float()  # (B K, V)
         nats = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
         return _terms(nats, logits.argmax(-1) == target, batch)

@@ -76,7 +76,7 @@ class NextSentence:
 
 
 def split(source: Any, start: int, end: int, rng: np.random.Generator) -> int:
-    """Where text A ends inside the piece [start, end): at one of its sentence starts, else at one of its word starts."""
+    """Where text A ends inside the piece [start, end): at one of its sentence starts, else at a word start."""
     sentences = source.sentences
     inner = sentences[np.searchsorted(sentences, start + 1) : np.searchsorted(sentences, end)]
     if len(inner) == 0:

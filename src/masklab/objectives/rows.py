@@ -1,4 +1,4 @@
-"""Rows as a model reads them: whole pieces of documents framed by [CLS] and [SEP], one after the other until the row is full."""
+"""Rows as a model reads them: pieces of documents framed by [CLS] and [SEP], side by side until the row is full."""
 
 from typing import Any, NamedTuple
 

@@ -61,7 +61,7 @@ class LossTerm(NamedTuple):
     """One term of a loss, over the asked slots of one batch: its sum (nats), how many, its weight in the total."""
 
     total: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody wants here
     weight: float = 1.0
     correct: Tensor | None = None  # how many were right, where that means something
 

@@ -11,7 +11,7 @@ from masklab.training.batches import Batch, LossTerm, Objective, collate
 
 
 class Pretrainer(nn.Module):
-    """A trunk and the heads of an objective: batch -> loss terms. The one thing that is trained, wrapped or compiled."""
+    """A trunk and the heads of an objective: batch -> loss terms. The one thing that is trained or wrapped."""
 
     def __init__(self, model: Any, heads: nn.ModuleDict, objective: Objective):
         super().__init__()
@@ -28,7 +28,7 @@ class Score(NamedTuple):
 
     loss: float  # mean, in nats
     accuracy: float | None
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants here
 
 
 def held_out_batches(objective: Objective, source: Any, length: int, rows: int | None, tokens: int) -> list[Batch]:

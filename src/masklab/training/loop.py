@@ -1,6 +1,5 @@
 """The training loop: any objective, any trunk, any budget; stopped anywhere, it continues as if it never had been."""
 
-import json
 import math
 import time
 from collections import defaultdict
@@ -151,7 +150,7 @@ def _step(session: Session, batches: list[Batch], step: int, factor: float, sums
     if not math.isfinite(norm) or not all(math.isfinite(s) for s, _ in sums.values()):
         raise BadInput(
             f"the loss or its gradient is not finite at step {step} of seed {session.recipe.seed}; the last checkpoint "
-            f"is whole. `masklab show` prints that step's batch; a lower learning rate or optimizer.clip is the usual cure"
+            f"is whole. `masklab show` prints that step's batch; a lower optimizer.lr is the usual cure"
         )
     session.optimizers.step(step, factor)
     return norm

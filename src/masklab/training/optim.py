@@ -35,7 +35,7 @@ class Optimizer:
 
 
 class Muon(torch.optim.Muon):
-    """`torch.optim.Muon` with all matrices of one shape turned in one batched product: the same update, half the time."""
+    """`torch.optim.Muon` with all matrices of one shape turned in one product: the same update, half the time."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
@@ -45,18 +45,18 @@ class Muon(torch.optim.Muon):
             buffers: list[Tensor] = []
             self._init_group(group, parameters, gradients, buffers)
             lr, momentum = float(group["lr"]), group["momentum"]
-            torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-            updates = torch._foreach_lerp(gradients, buffers, momentum) if group["nesterov"] else buffers
-            torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
+            for buffer, gradient in zip(buffers, gradients, strict=True):
+                buffer.lerp_(gradient, 1 - momentum)
+            nesterov = momentum if group["nesterov"] else 1.0
             shapes: dict[torch.Size, list[int]] = {}
             for i, parameter in enumerate(parameters):
                 shapes.setdefault(parameter.shape, []).append(i)
             for shape, members in shapes.items():
-                stacked = torch.stack([updates[i] for i in members])
+                stacked = torch.stack([gradients[i].lerp(buffers[i], nesterov) for i in members])
                 turned = orthogonal(stacked, group["ns_coefficients"], group["ns_steps"], group["eps"])
                 rate = _adjust_lr(lr, group["adjust_lr_fn"], shape)
                 for i, update in zip(members, turned, strict=True):
-                    parameters[i].add_(update, alpha=-rate)
+                    parameters[i].mul_(1 - lr * group["weight_decay"]).add_(update, alpha=-rate)
 
 
 def orthogonal(x: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
@@ -154,6 +154,6 @@ def _unique(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 
 
 def _matrix_parts(model: nn.Module) -> dict[int, int]:
-    """The trunk's matrices, and into how many equal parts each one's rows split: qkv 3, gated feed-forward 2, else 1."""
+    """The trunk's matrices, and how many equal parts the rows of each split into: qkv 3, gated feed-forward 2, else 1."""
     modules: Iterable[nn.Module] = model.layers.modules()  # type: ignore[union-attr]
     return {id(m.weight): getattr(m, "parts", 1) for m in modules if isinstance(m, nn.Linear)}

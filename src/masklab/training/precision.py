@@ -50,7 +50,7 @@ def settle(threads: int) -> None:
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1)
     keep_memory()
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # else every new tensor is filled with NaN first
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # else every new tensor is filled with NaN first
 
 
 def keep_memory() -> None:

@@ -179,7 +179,7 @@ Trained with [masklab] on `{Path(r.data).name}` for {run.result["steps"]:,} step
 |---|---|---|---|
 {rows}
 
-`transformers.AutoModel.from_pretrained(folder)` and `sentence_transformers.SentenceTransformer(folder)` open this folder.
+`transformers.AutoModel.from_pretrained(folder)` and `sentence_transformers.SentenceTransformer(folder)` open it.
 The whole recipe is `recipe.json` in the run's folder.
 
 [masklab]: a toolkit that pre-trains language representations on your own text

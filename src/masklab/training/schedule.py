@@ -1,6 +1,6 @@
 """How far a run is at each step, and what the learning rate makes of it.
 
-Everything that changes during a run (learning rate, masking rate, row length) is a function of its progress from 0 to 1.
+Everything that changes during a run (learning rate, masking rate, row length) is a function of its progress, 0 to 1.
 Counted budgets know it exactly. A run by the clock notes, a thousand times, at which step each thousandth of its time
 began; those notes are saved, so that a resumed run continues them and a repeated one takes the same numbers.
 """

@@ -83,7 +83,7 @@ def build(recipe: Recipe, recorded: dict[str, Any] | None = None) -> Session:
     precision.settle(recorded["threads"] if recorded else recipe.threads)
     chosen = recorded["precision"] if recorded else precision.choose(recipe.precision, device)
     loaded = hub.load(recipe.start) if recipe.start else None
-    tokenizer = Tokenizer.from_file(loaded.folder) if loaded else None
+    tokenizer = Tokenizer.from_file(hub.find(recipe.start)) if loaded else None
     source = recipe.objective.open(recipe.data, "train", tokenizer)
     held_out = recipe.objective.open(recipe.data, "held_out", tokenizer)
     if tokenizer is not None and tokenizer.hash != source.tokenizer.hash:
