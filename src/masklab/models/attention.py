@@ -38,7 +38,10 @@ def additive(query: Inputs, key: Inputs, bias: Tensor | None, layout: Layout, dt
 
     bias: broadcastable to (B, H, Tq, Tk). The result broadcasts to that too.
     """
-    seen = _seen(query, key, layout)
+    return _masked(bias, _seen(query, key, layout), dtype)
+
+
+def _masked(bias: Tensor | None, seen: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     if bias is not None:
         bias = bias.to(dtype)
         return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
@@ -67,12 +70,17 @@ def attend(
 ) -> Tensor:
     """q (B, H, Tq, Dh), k and v (B, H, Tk, Dh), the integers of both sides -> (B, H, Tq, Dh).
 
-    A token that sees nothing at all (possible only across, query != key) gathers zeros.
+    Across (query is not key) the document alone decides, and a token whose document is not on the other side gathers
+    zeros.
     """
-    out, _ = weigh(q, k, v, additive(query, key, bias, layout, q.dtype), kernel=kernel, dropout=dropout)
-    if query is not key and layout.kind == "general":  # oneself is always seen; another side may hold nothing
-        out = torch.where(visible(query, key).any(-1, keepdim=True), out, 0.0)
-    return out
+    if query is key:
+        out, _ = weigh(q, k, v, additive(query, key, bias, layout, q.dtype), kernel=kernel, dropout=dropout)
+        return out
+    seen = same_document(query, key)
+    found = seen.any(-1, keepdim=True)  # (B, 1, Tq, 1)
+    # who finds nobody looks at all, and what it gathers is thrown away: a softmax over nothing would be NaN
+    out, _ = weigh(q, k, v, _masked(bias, seen | ~found, q.dtype), kernel=kernel, dropout=dropout)
+    return torch.where(found, out, 0.0)
 
 
 def weigh(
