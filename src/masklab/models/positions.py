@@ -78,5 +78,5 @@ class RelativeBias(nn.Module):
     def forward(self, length: int) -> Tensor:  # -> (H, T, T): [head, query slot, key slot]
         device = self.table.weight.device
         distance = torch.arange(-(length - 1), length, device=device)
-        line = F.embedding(bucket(distance, self.buckets), self.table.weight).t()  # (H, 2T - 1)
+        line = F.embedding(bucket(distance, self.buckets), self.table.weight).t().contiguous()  # (H, 2T - 1)
         return line.unfold(1, length, 1).flip(1)  # a query one slot later reads the line one place earlier
