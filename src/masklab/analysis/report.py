@@ -1,8 +1,8 @@
-"""One self-contained HTML page about a run: figures, pictures and the recipe, readable offline, on a phone, in the dark.
+"""One self-contained HTML page about a run: figures, pictures, the recipe; readable offline, on a phone, in the dark.
 
     write(run_report(Run.open("runs/first")), "report.html")
 
-The parts (`page`, `table`, `picture`, ...) are functions from values to HTML text; the demo composes its page from them.
+The parts (`page`, `table`, `picture`, ...) turn values into HTML text; the demo composes its page from them.
 """
 
 import html
@@ -27,17 +27,18 @@ _CSS = f"""
 :root{{color-scheme:light dark;{_LIGHT}}}
 @media (prefers-color-scheme:dark){{:root{{{_DARK}}}}}
 *{{box-sizing:border-box}}
-body{{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,sans-serif;-webkit-text-size-adjust:100%}}
+body{{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,sans-serif;
+-webkit-text-size-adjust:100%}}
 main{{max-width:46rem;margin:0 auto;padding:2.5rem 1.1rem 4rem}}
 h1{{font-size:1.75rem;line-height:1.2;margin:0 0 .4rem}}
 h2{{font-size:1.2rem;margin:2.6rem 0 .5rem}}
 p{{margin:.5rem 0 .9rem}}
 .lead{{font-size:1.1rem;color:var(--faint);margin-bottom:1.6rem}}
 .numbers{{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;margin:1.2rem 0}}
-.numbers div{{background:var(--card);border:1px solid var(--grid);border-radius:.6rem;padding:.7rem .9rem}}
 .numbers b{{display:block;font-size:1.5rem;line-height:1.25;font-variant-numeric:tabular-nums}}
 .numbers span{{color:var(--faint);font-size:.86rem;line-height:1.35;display:block}}
-figure{{margin:1.2rem 0;background:var(--card);border:1px solid var(--grid);border-radius:.6rem;padding:.9rem .9rem .6rem}}
+figure,pre,.numbers div{{background:var(--card);border:1px solid var(--grid);border-radius:.6rem;padding:.8rem .9rem}}
+figure{{margin:1.2rem 0}}
 figure svg{{display:block;width:100%;height:auto}}
 figcaption,.note{{color:var(--faint);font-size:.9rem}}
 figcaption{{margin-top:.5rem}}
@@ -55,7 +56,7 @@ mark{{background:var(--mark);color:inherit;border-radius:.25rem;padding:.05rem .
 .guesses{{color:var(--faint);font-size:.9rem;margin-top:.25rem}}
 .guesses b{{color:var(--series-2)}}
 pre,code{{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.87em}}
-pre{{background:var(--card);border:1px solid var(--grid);border-radius:.6rem;padding:.9rem;overflow-x:auto;line-height:1.45}}
+pre{{overflow-x:auto;line-height:1.45}}
 details{{margin:1rem 0}} summary{{cursor:pointer;color:var(--faint)}}
 """
 
@@ -123,7 +124,7 @@ def gaps(examples: Sequence[dict[str, Any]]) -> str:
             for w, p in e["guesses"]
         )
         items.append(
-            f"<li>{html.escape(e['before'])} <mark>{html.escape(e['word'])}</mark> {html.escape(e['after'])}"
+            f"<li>{html.escape(e['before'])}<mark>{html.escape(e['word'])}</mark>{html.escape(e['after'])}"
             f'<div class="guesses">{guesses}</div></li>'
         )
     return f'<ol class="gaps">{"".join(items)}</ol>'
@@ -149,7 +150,7 @@ def run_report(run: Run) -> str:
         numbers([
             (f"{scores[main]['loss']:.2f}", f"nats on held-out text ({main}); trivial {trivial[main]['loss']:.2f}"),
             (f"{run.history[-1]['step']:,}", "steps"),
-            (_duration(run.history[-1]["seconds"]), "of training"),
+            (duration(run.history[-1]["seconds"]), "of training"),
         ]),
         picture(curves.svg(curves.loss_curves([run]), f"loss of {title}"), "Loss while training."),
         heading("Held-out scores"),
@@ -170,6 +171,6 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """95.2 -> "1 min 35 s"."""
     return f"{seconds:.0f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"

@@ -1,7 +1,7 @@
 """Fine-tuning: a pre-trained model goes on with labelled examples, by the same loop under another objective.
 
-`finetune` is one run at one learning rate or the best of a few, chosen on the held-out file; `fresh=True` is the control
-arm: the same shape and vocabulary with new weights, tuned in the same way.
+`finetune` is one run at one learning rate or the best of a few, chosen on the held-out file; `fresh=True` is the
+control arm: the same shape and vocabulary with new weights, tuned in the same way.
 """
 
 import json
@@ -67,7 +67,7 @@ def recipe(
     row; unsaid, 128 or as many as the longest example needs, up to what the model reads.
     """
     loaded = hub.load(str(start))
-    source = task.open(str(data), "train", Tokenizer.from_file(loaded.folder))
+    source = task.open(str(data), "train", _tokenizer(start))
     length = length or row_length(source, loaded.config)
     rows = max(1, tokens // length)
     steps = max(least, round(epochs * len(task.examples(source, length)) / rows))
@@ -129,7 +129,7 @@ def judge(run: Run, file: str = "held_out", usual: str | None = None) -> Finetun
     task: Task = run.recipe.objective
     length = run.recipe.batches.length
     pretrainer = run.pretrainer or reopened(run)
-    source = task.open(run.recipe.data, file, Tokenizer.from_file(hub.load(run.recipe.start).folder))
+    source = task.open(run.recipe.data, file, _tokenizer(run.recipe.start))
     found = task.predict(pretrainer, source, length)
     number = source.labels.index(usual) if usual else None
     ours, theirs = (
@@ -147,6 +147,10 @@ def reopened(run: Run) -> Pretrainer:
 def row_length(source: Labelled, config: Config) -> int:
     """As many slots as the longest example needs, within what the model reads; at least ROW if the model has them."""
     return min(config.max_length, max(ROW, -(-source.longest // 8) * 8))
+
+
+def _tokenizer(start: str | Path) -> Tokenizer:
+    return Tokenizer.from_file(hub.find(start))
 
 
 def _write(folder: Path, found: Finetuned) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+Answers = Sequence[int] | np.ndarray  # (N,) class numbers
 
-def scores(truth: Sequence[int], predicted: Sequence[int], classes: int, usual: int | None = None) -> dict[str, float]:
+
+def scores(truth: Answers, predicted: Answers, classes: int, usual: int | None = None) -> dict[str, float]:
     """All that applies: `matthews` for two classes, `f1_rare` if one class, `usual`, is what mostly happens.
 
     scores([0, 0, 1, 1], [0, 1, 1, 1], 2) -> {"accuracy": 0.75, "macro_f1": 0.733, "matthews": 0.577}
@@ -22,7 +24,7 @@ def scores(truth: Sequence[int], predicted: Sequence[int], classes: int, usual: 
     return found
 
 
-def confusion(truth: Sequence[int], predicted: Sequence[int], classes: int) -> np.ndarray:
+def confusion(truth: Answers, predicted: Answers, classes: int) -> np.ndarray:
     """(classes, classes) int64: how often each true class (row) was called each class (column)."""
     pairs = np.asarray(truth, np.int64) * classes + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
