@@ -229,9 +229,7 @@ def finetune(
     text2: Annotated[str, typer.Option(help="Column of the second text, for pairs.")] = "",
     label: Annotated[str, typer.Option(help="Column of the label.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the run and its model.")] = None,
-    lr: Annotated[
-        str, typer.Option(help="Learning rate; several with commas: the best one is taken.", show_default="by size")
-    ] = "",
+    lr: Annotated[str, typer.Option(help="Learning rate; of several (commas) the best.", show_default="by size")] = "",
     epochs: Annotated[float, typer.Option(help="How often each example is read.")] = 3.0,
     seeds: Annotated[int, typer.Option(help="So many runs with different seeds: mean and deviation.", min=1)] = 1,
     fresh: Annotated[
@@ -265,6 +263,8 @@ def finetune(
         folder = None if out is None else out if seeds == 1 else out / f"seed-{seed}"
         with Screen(baseline="majority") as screen:
             options: Any = {"epochs": epochs, "seed": seed, "fresh": fresh}
+            if found:  # the first seed has chosen the learning rate
+                grid, options["rate"] = None, found[0].rate
             found.append(run(objective, model_folder(model), train, folder, grid=grid, watch=screen, **options))
     table = Table("score", "held out" + (f", {seeds} seeds" if seeds > 1 else ""), "trivial answer")
     for name in found[0].scores:

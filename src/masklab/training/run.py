@@ -93,8 +93,13 @@ class RunFolder:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         self._lock.close()
+        if error and not (self.folder / "log.jsonl").exists():  # it never began: the name stays free
+            for name in ("recipe.json", ".lock"):
+                (self.folder / name).unlink(missing_ok=True)
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
 
     def _same_recipe(self) -> None:
         ours = self.recipe.to_json()
