@@ -160,21 +160,21 @@ def test_dropout_has_its_usual_value_whatever_training_used(config, tmp_path):
     assert (settings["model_type"], settings["vocab_size"], settings["pad_token_id"]) == (config.family, 90, config.pad)
 
 
-def test_dropout_sits_where_the_class_has_it(config, tmp_path, make_rows):
+@pytest.mark.parametrize("head", ["classify", "tag"])
+def test_dropout_sits_where_the_class_has_it(config, head, tmp_path, make_rows):
     """The same random stream drops the same numbers, so training with dropout compares with transformers'."""
-    names = {"tag"}
-    config = replace(config, dropout=0.1, attention_dropout=0.1)
-    model, heads = build(config, names)
+    config = replace(config, dropout=0.1, attention_dropout=0.3)
+    model, heads = build(config, {head})
     name = hub.save(tmp_path, config, model, heads)
     settings = json.loads((tmp_path / "config.json").read_text())
-    settings |= dict.fromkeys(hub.USUAL[config.family], 0.1)
+    settings |= {name: 0.3 if "attention" in name else 0.1 for name in hub.USUAL[config.family]}
     (tmp_path / "config.json").write_text(json.dumps(settings))
     theirs = open_there(tmp_path, name, attn_implementation="eager").train()
     inputs = make_rows([[9], [9]], 9, pad=config.pad)
     model, heads = Model(config, "plain").train(), heads.train()
     model.load_state_dict(hub.load(tmp_path).model.state_dict())
     torch.manual_seed(5)
-    ours = heads["tag"](model(inputs, layout=Layout("bidirectional", True)).last)
+    ours = outputs(model, heads, inputs, Layout("bidirectional", True))["logits"]
     torch.manual_seed(5)
     there = theirs(**arguments(inputs, config.family, mask="none")).logits
     near(ours, there)

@@ -10,18 +10,18 @@ from masklab.models.local_start import OFFSETS, Start, start
 from masklab.models.pattern import Layout
 from masklab.models.transformer import Model
 
-SHAPE = {"width": 128, "vocabulary": 90, "max_length": 64, "feed_forward": 64}
+SHAPE = {"width": 128, "vocabulary": 90, "max_length": 160, "feed_forward": 64}
 
 
 def peaks(model: Model, make_rows) -> list[list[tuple[int, float, float]]]:
     """[layer][head] -> the offset that gets most attention on average, how much, and how much the runner-up gets."""
-    inputs = make_rows([[64]] * 4, 64, pad=model.config.pad)
+    inputs = make_rows([[160]] * 2, 160, pad=model.config.pad)
     states = model.eval()(inputs, layout=Layout("bidirectional", True), keep=("attentions",))
     found = []
     for weights in states.attentions:
         found.append([])
         for head in weights.mean(0):  # (T, T)
-            average = {offset: head.diagonal(offset)[8:-8].mean().item() for offset in range(-40, 41)}
+            average = {offset: head.diagonal(offset)[8:-8].mean().item() for offset in range(-80, 81)}
             (best, most), (_, second) = sorted(average.items(), key=lambda item: -item[1])[:2]
             found[-1].append((best, most, second))
     return found
