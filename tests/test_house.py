@@ -188,7 +188,7 @@ def test_documents_leave_nothing_open():
 
 
 def test_the_readme_names_every_file():
-    tree = next(block for block in re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL))
+    tree = (ROOT / "README.md").read_text("utf-8").split("## Where things are")[1].split("```")[1].strip("\n")
     stack: list[str] = []
     listed = set()
     for line in tree.splitlines():

@@ -440,6 +440,7 @@ def recipes(
 def demo(
     minutes: Annotated[float, typer.Option(help="How long to pre-train.")] = 5.0,
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo-run"),
+    seed: Seed = 0,
 ) -> None:
     """Pre-train on the Python documentation of this machine, fine-tune, compare, and write a report.
 
@@ -451,7 +452,7 @@ def demo(
     """
     from masklab.demo import main as run
 
-    run.demo(minutes, out)
+    run.demo(minutes, out, seed)
 
 
 # --- what several commands share ------------------------------------------------------------------------------------
