@@ -60,6 +60,8 @@ class Screen:
             case "held_out":
                 self.held_out = self._compare("held out", record["terms"])
                 self._line(f"step {record['step']:,}: {self.held_out}")
+                if self.live and not self.losses:
+                    self.live.update(Text("the first steps", "dim"), refresh=True)
             case "checkpoint":
                 self._line(f"step {record['step']:,}: checkpoint saved")
             case "warning":
@@ -93,6 +95,7 @@ class Screen:
         if self.console.is_terminal:
             self.live = Live(console=self.console, auto_refresh=False, transient=True)
             self.live.start()
+            self.live.update(Text("measuring the held-out loss before the first step", "dim"), refresh=True)
 
     def _step(self, record: Record) -> None:
         for name, term in record["terms"].items():
