@@ -94,6 +94,7 @@ STYLE = """<style>
 .masklab .asked { background: #7a6fbe; color: #fff; }
 .masklab .asked rt { color: #7a6fbe; }
 .masklab .special { color: #8889; }
+.masklab td, .masklab th { padding: 2px 16px 2px 0; text-align: left; }
 .masklab .note { opacity: .7; }
 .masklab svg { flex: none; }
 </style>"""
@@ -102,7 +103,7 @@ LEGEND = {
     "hidden": "shown as [MASK]",
     "changed": "shown as another token",
     "kept": "shown as it is",
-    "asked": "a question about the whole",
+    "asked": "asked for",
 }
 
 
@@ -142,7 +143,7 @@ def by_document(read: list[Piece]) -> list[list[Piece]]:
     return groups
 
 
-def pattern_svg(batch: "Batch", row: int, pixels: int = 240) -> str:
+def pattern_svg(batch: "Batch", row: int, pixels: int = 180) -> str:
     inputs = row_of(batch, row)
     return svg(visible_numpy(inputs, inputs), pixels)
 
@@ -195,7 +196,7 @@ def _curve(name: str, steps: list, tested: list, trivial: float, width: int = 42
     dots = [(step, terms[name]["loss"]) for step, terms in tested if name in terms]
     if not line:
         return ""
-    low = min(y for _, y in line + dots)
+    low = min(trivial, min(y for _, y in line + dots))
     high = max(trivial, max(y for _, y in line + dots))
     last = max(x for x, _ in line + dots)
 
@@ -208,7 +209,7 @@ def _curve(name: str, steps: list, tested: list, trivial: float, width: int = 42
     end_x, end_y = place(*(dots or line)[-1])
     return (
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="12" fill="{BLUE}">'
-        f'<polyline points="{points}" fill="none" stroke="{BLUE}" stroke-opacity=".5"/>{circles}'
+        f'<polyline points="{points}" fill="none" stroke="{BLUE}" stroke-opacity=".5" stroke-width="2"/>{circles}'
         f'<line x1="0" x2="{width - 60}" y1="{level}" y2="{level}" stroke="#888" stroke-dasharray="4 4"/>'
         f'<text x="{width - 56}" y="{level + 4}" fill="#888">{trivial:.2f}</text>'
         f'<text x="{end_x + 6}" y="{end_y + 4}">{(dots or line)[-1][1]:.2f}</text></svg>'
