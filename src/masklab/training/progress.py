@@ -160,7 +160,7 @@ class Board:
         if kind == "begin":  # not earlier: a new run wants to find its folder empty
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(self.folder), purge_step=record["step"])
+            self.writer = SummaryWriter(str(self.folder), purge_step=record["step"] + 1)
         if kind in ("step", "held_out"):
             self._scalars(record)
         if kind in ("stopped", "end"):
@@ -189,7 +189,7 @@ def clock(seconds: float) -> str:
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """[3, 2, 1], 3 -> "█▄▁": the course of a number in one line."""
+    """[3, 2, 1], 3 -> "█▅▁": the course of a number in one line."""
     if not values:
         return ""
     picked = [values[i * len(values) // min(width, len(values))] for i in range(min(width, len(values)) - 1)]
