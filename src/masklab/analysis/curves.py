@@ -116,6 +116,8 @@ def score_curve(
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
+    if len(sizes) == 1:
+        axes.set_xlim(sizes[0] / 2, sizes[0] * 2)
     axes.set_xlabel(labels)
     axes.set_ylabel(score)
     axes.margins(x=0.06, y=0.1)
@@ -153,7 +155,7 @@ def svg(figure: Figure, title: str = "") -> str:
 
 def _axes() -> tuple[Figure, Axes]:
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        figure = Figure(figsize=(5.4, 3.3), layout="constrained")
         return figure, figure.add_subplot()
 
 

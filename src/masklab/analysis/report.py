@@ -29,7 +29,7 @@ _CSS = f"""
 *{{box-sizing:border-box}}
 body{{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,sans-serif;
 -webkit-text-size-adjust:100%}}
-main{{max-width:46rem;margin:0 auto;padding:2.5rem 1.1rem 4rem}}
+main{{max-width:48rem;margin:0 auto;padding:2.5rem 1.1rem 4rem}}
 h1{{font-size:1.75rem;line-height:1.2;margin:0 0 .4rem}}
 h2{{font-size:1.2rem;margin:2.6rem 0 .5rem}}
 p{{margin:.5rem 0 .9rem}}
@@ -48,11 +48,16 @@ th,td{{text-align:right;padding:.4rem .6rem;border-bottom:1px solid var(--grid);
 th:first-child,td:first-child{{text-align:left;padding-left:0;white-space:normal}}
 th{{color:var(--faint);font-weight:600;font-size:.85rem;white-space:normal;vertical-align:bottom}}
 td.best{{font-weight:700}}
+.dev{{font-size:.85em;font-weight:400;color:var(--faint)}} .numbers .dev{{display:inline;font-size:.6em}}
+@media (max-width:40rem){{
+td .dev{{display:block}} th,td{{padding:.35rem .25rem}} th{{font-size:.74rem}}
+td:first-child,th:first-child{{padding-right:.5rem}} h1{{font-size:1.45rem}} main{{padding-top:1.5rem}}
+}}
 dl.pairs{{display:grid;grid-template-columns:minmax(7rem,auto) 1fr;gap:.3rem 1rem;font-size:.93rem;margin:.8rem 0}}
 dl.pairs dt{{color:var(--faint)}} dl.pairs dd{{margin:0;overflow-wrap:anywhere}}
 ol.gaps{{list-style:none;padding:0;margin:1rem 0}}
 ol.gaps li{{padding:.7rem 0;border-bottom:1px solid var(--grid)}}
-mark{{background:var(--mark);color:inherit;border-radius:.25rem;padding:.05rem .3rem;font-weight:600}}
+mark{{background:var(--mark);color:inherit;border-radius:.25rem;padding:.05rem .12rem;font-weight:600}}
 .guesses{{color:var(--faint);font-size:.9rem;margin-top:.25rem}}
 .guesses b{{color:var(--series-2)}}
 pre,code{{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.87em}}
@@ -82,7 +87,7 @@ def heading(words: str) -> str:
 
 def numbers(pairs: Sequence[tuple[str, str]]) -> str:
     """The few figures that matter, large: [("3.61", "nats a token, held out")]."""
-    cells = "".join(f"<div><b>{html.escape(value)}</b><span>{html.escape(what)}</span></div>" for value, what in pairs)
+    cells = "".join(f"<div><b>{_number(value)}</b><span>{html.escape(what)}</span></div>" for value, what in pairs)
     return f'<div class="numbers">{cells}</div>'
 
 
@@ -92,7 +97,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], best: Sequence[i
     lines = []
     for i, row in enumerate(rows):
         strong = best[i] if i < len(best) else None
-        cells = [f"<td{' class=best' if j == strong else ''}>{html.escape(cell)}</td>" for j, cell in enumerate(row)]
+        cells = [f"<td{' class=best' if j == strong else ''}>{_number(cell)}</td>" for j, cell in enumerate(row)]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
@@ -165,6 +170,12 @@ def run_report(run: Run) -> str:
 def write(document: str, path: str | Path) -> None:
     with atomic_write(path, "w") as file:
         file.write(document)
+
+
+def _number(cell: str) -> str:
+    """A deviation is set smaller: "0.53 ± 0.04"."""
+    mean, sign, deviation = cell.partition(" ± ")
+    return html.escape(mean) + (f'<span class="dev"> ±&nbsp;{html.escape(deviation)}</span>' if sign else "")
 
 
 def _percent(share: float | None) -> str:

@@ -15,7 +15,7 @@ from masklab.corpus.store import Store
 from masklab.demo.compare import ARMS, Book, Setting, chosen
 from masklab.training.run import Run
 
-USUAL = {"casing": "each word's usual label", "package": "most frequent package"}
+USUAL = {"casing": "each word's usual label", "package": "majority"}
 PLAIN = "F1 of the labels other than plain"
 
 
@@ -70,17 +70,19 @@ def show(found: dict[str, Any], console: Console) -> None:
     for name, title in (("casing", f"Restoring case and punctuation: {PLAIN}"),
                         ("package", "Which package a docstring is from: accuracy, modules held out")):  # fmt: skip
         header, rows, best = _rows(found, name)
-        table = Table(*header, title=title, title_justify="left", title_style="bold")
+        table = Table(*header, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
         for row, strong in zip(rows, best, strict=True):
-            table.add_row(*(f"[bold]{cell}[/]" if i == strong else cell for i, cell in enumerate(row)))
+            close = [cell.replace(" ± ", "±") for cell in row]  # fits 80 columns
+            table.add_row(*(f"[bold]{cell}[/]" if i == strong else cell for i, cell in enumerate(close)))
         console.print(table)
+        console.print()
 
 
 def _rows(found: dict[str, Any], name: str) -> tuple[list[str], list[list[str]], list[int]]:
     """Header, rows and the place of the best score in each row."""
     task = found["tasks"][name]
     linear = task.get("linear")
-    header = ["labelled", *ARMS, "gain", USUAL[name], *(["TF-IDF + linear"] if linear else [])]
+    header = ["labels", *ARMS, "gain", USUAL[name], *(["TF-IDF + linear"] if linear else [])]
     rows, best = [], []
     for row in task["rows"]:
         columns = [row["scores"][arm] for arm in ARMS] + [row["baseline"]] + ([linear] if linear else [])

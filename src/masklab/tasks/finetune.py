@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from masklab.corpus.tokenizer import Tokenizer
 from masklab.files import atomic_write
@@ -60,6 +60,8 @@ def recipe(
     seed: int = 0,
     fresh: bool = False,
     initial: Start | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    threads: int = 0,
 ) -> Recipe:
     """The run that teaches `task` to the model in the folder `start`.
 
@@ -86,6 +88,8 @@ def recipe(
         optimizer=Optimizer(lr=rate or rates(loaded.config)[1], weight_decay=0.01),
         evaluation=Evaluation(every=0.25),
         seed=seed,
+        precision=precision,
+        threads=threads,
     )
 
 
