@@ -168,3 +168,14 @@ def test_times_and_counts():
     ]  # fmt: skip
     with pytest.raises(BadInput):
         seconds("5")
+
+
+def test_a_run_whose_corpus_is_not_in_reach_says_so(run, store, tmp_path):
+    (tmp_path / "run").mkdir()
+    recipe = (run / "recipe.json").read_text("utf-8").replace(str(store.path), "moved")
+    (tmp_path / "run" / "recipe.json").write_text(recipe, "utf-8")
+    for command in ("resume", "show"):
+        done = call(command, tmp_path / "run")
+        assert done.exit_code == 2
+        assert "moved, are not in reach" in done.stderr
+    assert call("show", tmp_path / "run", "--data", store.path).exit_code == 0

@@ -207,6 +207,7 @@ def resume(
     masklab resume runs/first
     ```
     """
+    from masklab.analysis.opened import open_run
     from masklab.training.run import Run
 
     run = Run.open(folder)
@@ -214,7 +215,7 @@ def resume(
         print(f"{folder} is finished already.")
         _report(run)
     else:
-        _train(run.recipe, folder)
+        _train(open_run(folder).recipe, folder)
 
 
 @app.command()
@@ -385,15 +386,14 @@ def show(
     masklab show runs/first --step 100 --html batch.html
     ```
     """
-    from masklab.analysis.opened import is_run
+    from masklab.analysis.opened import is_run, open_run
     from masklab.analysis.show import show as run
     from masklab.files import atomic_write
     from masklab.recipe import override
-    from masklab.training.run import Run
 
     if is_run(what):
-        opened = Run.open(what)
-        opened.recipe = override(opened.recipe, [*([f"data={data}"] if data else []), *(changes or [])])
+        opened = open_run(what, data)
+        opened.recipe = override(opened.recipe, changes or [])
         look = run(opened, step)
     else:
         look = run(_recipe(what, data, None, None, changes or []), step)

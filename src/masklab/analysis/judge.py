@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from masklab.analysis.opened import is_run, open_model
+from masklab.analysis.opened import is_run, open_model, open_run
 from masklab.corpus.tokenizer import Tokenizer
 from masklab.errors import BadInput
 from masklab.objectives.masked_lm import MaskedLM
@@ -26,6 +26,8 @@ def judge(what: str | Path, data: str = "", rows: int | None = None) -> tuple[Sc
     `data`. The sums are done in float32, so the last digit may differ from what a run in bfloat16 reported.
     """
     recipe = Run.open(what).recipe if is_run(what) else None
+    if recipe:
+        recipe = open_run(what, "" if _is_task(recipe) else data).recipe
     folder, loaded, tokenizer = open_model(what)
     if recipe is None and not data:
         raise BadInput(f"{what}: is a model, not a run; name the corpus to judge it by with --data")
@@ -45,9 +47,14 @@ def judge(what: str | Path, data: str = "", rows: int | None = None) -> tuple[Sc
     return scores, total(objective.baseline(source, batch) for batch in batches)
 
 
+def _is_task(recipe: Recipe) -> bool:
+    """Labelled tasks name the file they are judged by; pretext tasks are judged by a part of their corpus."""
+    return hasattr(recipe.objective, "held_out")
+
+
 def _open(objective: Any, recipe: Recipe | None, data: str, tokenizer: Tokenizer) -> Any:
     """The held-out part; a labelled task keeps its training file, which names the classes, and judges by another."""
-    if recipe is not None and hasattr(objective, "held_out"):
+    if recipe is not None and _is_task(recipe):
         judged = replace(objective, held_out=data) if data else objective
         return judged.open(recipe.data, "held_out", tokenizer)
     return objective.open(data or (recipe.data if recipe else ""), "held_out", tokenizer)

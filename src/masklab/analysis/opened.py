@@ -1,9 +1,11 @@
 """Opens a finished model for use: a run stands for its model, a folder for itself, anything else is a hub name."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from masklab.corpus.tokenizer import Tokenizer
+from masklab.errors import BadInput
 from masklab.models import hub
 from masklab.models.hub import Loaded
 from masklab.training.run import Run
@@ -29,6 +31,19 @@ def open_model(what: "Opened | str | Path") -> Opened:
 def model_folder(what: str | Path) -> Path:
     """ "runs/first" -> "runs/first/model"."""
     return Run.open(what).model_folder if is_run(what) else hub.find(what)
+
+
+def open_run(what: str | Path, data: str = "") -> Run:
+    """A run with its data in reach, or with other `data` in their place."""
+    run = Run.open(what)
+    if data:
+        run.recipe = replace(run.recipe, data=data)
+    if not Path(run.recipe.data).exists():
+        raise BadInput(
+            f"{what}: its data, {run.recipe.data}, are not in reach; go to the folder where the run was begun, or say "
+            f"where they are (--data)"
+        )
+    return run
 
 
 def is_run(what: str | Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from masklab.analysis.opened import open_run
 from masklab.corpus.tokenizer import Tokenizer
 from masklab.errors import BadInput
 from masklab.models import hub
@@ -148,7 +149,7 @@ class Look:
 def show(what: Recipe | Run | str | Path, step: int = 0) -> Look:
     """The batch of a step: of a run (its folder, or the object) or of a recipe that names its data."""
     if isinstance(what, str | Path):
-        what = Run.open(what)
+        what = open_run(what)
     recipe = what.recipe if isinstance(what, Run) else what
     if not recipe.data:
         raise BadInput("the recipe names no data; give --data and the folder of a prepared corpus")
