@@ -140,7 +140,7 @@ def prepare(
     print(f"{d['documents']:,} documents, {d['characters']:,} characters; "
           f"{d['duplicates']:,} duplicates and {d['empty']:,} empty ones left out")  # fmt: skip
     print(f"{train['tokens']:,} tokens to train on ({train['words']:,} words, {train['sentences']:,} sentences); "
-          f"held out: {kept['documents']:,} documents, {kept['tokens']:,} tokens")  # fmt: skip
+          f"documents held out: {kept['documents']:,}, with {kept['tokens']:,} tokens")  # fmt: skip
     print(f"vocabulary of {d['vocabulary']:,}; corpus {d['corpus'][:16]}; written to {out}")
     print(f"Next: masklab pretrain bert --data {out} --out runs/first --time 5m")
 
@@ -267,7 +267,7 @@ def finetune(
             if found:  # the first seed has chosen the learning rate
                 grid, options["rate"] = None, found[0].rate
             found.append(run(objective, model_folder(model), train, folder, grid=grid, watch=screen, **options))
-    table = Table("score", "held out" + (f", {seeds} seeds" if seeds > 1 else ""), "trivial answer")
+    table = Table("score", "held out" + (f", {seeds} seeds" if seeds > 1 else ""), "(trivial)")
     for name in found[0].scores:
         values = [f.scores[name] for f in found]
         trivial = found[0].baseline.get(name)
@@ -539,7 +539,7 @@ def _report(run: "Run") -> None:
 
 
 def _scores(scores: dict[str, Any], trivial: dict[str, Any]) -> Table:
-    table = Table("held out", "nats", "trivial answer", "right", "trivial answer", "asked")
+    table = Table("held out", "nats", "(trivial)", "right", "(trivial)", "asked")
     for name, score in scores.items():
         beside = trivial[name]
         table.add_row(name, f"{score['loss']:.3f}", f"{beside['loss']:.3f}", _share(score["accuracy"]),
@@ -562,6 +562,8 @@ def _show(table: Table) -> None:
     from rich import box
 
     table.box = box.SIMPLE_HEAD
+    for column in table.columns:
+        column.overflow = "fold"  # on a narrow terminal a figure goes on below, none is lost
     Console(highlight=False).print(table)
 
 
