@@ -84,7 +84,7 @@ def compare(setting: Setting, model: Path, initial: Start, precision: str, threa
         if found:
             return found
         made = recipe(setting.task(size, seed), model, setting.files.train, rate=rate, epochs=setting.epochs,
-                      least=setting.least, seed=seed, fresh=ARMS[arm], initial=initial)  # fmt: skip
+                      least=setting.least, tokens=1024, seed=seed, fresh=ARMS[arm], initial=initial)  # fmt: skip
         quiet = replace(made.evaluation, every=1.0, rows=1)  # the dev file is judged once, below
         trained = train(replace(made, evaluation=quiet, precision=precision, threads=threads))  # type: ignore[arg-type]
         if trained.stopped:

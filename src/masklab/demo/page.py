@@ -64,7 +64,7 @@ def show(found: dict[str, Any], console: Console) -> None:
     for example in found["gaps"]:
         guesses = "  ".join(f"[{'green' if w == example['word'] else 'dim'}]{escape(w)} {p:.2f}[/]"
                             for w, p in example["guesses"])  # fmt: skip
-        console.print(f"{escape(example['before'])} [reverse]{example['word']}[/]{escape(example['after'])}")
+        console.print(f"{escape(example['before'])}\\[[bold]{example['word']}[/]]{escape(example['after'])}")
         console.print(f"   {guesses}")
     console.print()
     for name, title in (("casing", f"Restoring case and punctuation: {PLAIN}"),
@@ -97,6 +97,7 @@ def document(found: dict[str, Any], loss: Figure, score: Figure) -> str:
     """The whole page."""
     c, p, tasks = found["corpus"], found["pretraining"], found["tasks"]
     held_out, trivial = p["held_out"]["masked"], p["baseline"]["masked"]
+    hidden, by_frequency = p["held_out"]["hidden"]["accuracy"], p["baseline"]["hidden"]["accuracy"]
     seeds = tasks["casing"]["seeds"]
     gain = max((r for r in tasks["casing"]["rows"] if r["size"] <= 150), key=lambda r: r["gain"][0], default=None)
     lead = (
@@ -105,8 +106,8 @@ def document(found: dict[str, Any], loss: Figure, score: Figure) -> str:
         f"model with random weights."
     )
     figures = [
-        (f"{held_out['loss']:.2f}", f"nats a hidden token on held-out text; unigram {trivial['loss']:.2f}"),
-        (f"{held_out['accuracy']:.0%}", f"of the hidden tokens guessed; unigram {trivial['accuracy']:.0%}"),
+        (f"{held_out['loss']:.2f}", f"nats a token on held-out text; unigram {trivial['loss']:.2f}"),
+        (f"{hidden:.0%}", f"of its [MASK] tokens guessed; unigram {by_frequency:.0%}"),
     ]
     if gain:
         figures.append((_signed(*gain["gain"]), f"F1 with {gain['size']} labelled passages, against random weights"))

@@ -44,7 +44,7 @@ def rates(config: Config) -> tuple[float, ...]:
     """Learning rates worth trying: the narrower the model, the larger (BERT-base: Devlin et al. 2019, section A.3)."""
     if config.width >= 512:
         return (2e-5, 3e-5, 5e-5)
-    return (3e-4, 1e-3, 3e-3)
+    return (5e-4, 1.5e-3, 4e-3)
 
 
 def recipe(
@@ -65,14 +65,15 @@ def recipe(
 ) -> Recipe:
     """The run that teaches `task` to the model in the folder `start`.
 
-    epochs: how often every example is read, but never fewer than `least` steps. tokens: slots a step. length: slots a
-    row; unsaid, 128 or as many as the longest example needs, up to what the model reads.
+    epochs: how often every example is read, but never fewer than `least` steps. tokens: slots a step, fewer for few
+    examples. length: slots a row; unsaid, 128 or as many as the longest example needs, up to what the model reads.
     """
     loaded = hub.load(str(start))
     source = task.open(str(data), "train", _tokenizer(start))
     length = length or row_length(source, loaded.config)
-    rows = max(1, tokens // length)
-    steps = max(least, round(epochs * len(task.examples(source, length)) / rows))
+    there = len(task.examples(source, length))
+    rows = max(1, min(tokens // length, -(-there // 2)))  # two steps an epoch at least, however few examples
+    steps = max(least, round(epochs * there / rows))
     return Recipe(
         name="finetune",
         preset="tuned",
