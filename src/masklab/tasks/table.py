@@ -8,6 +8,7 @@ Whatever is wrong with a file is said with its line, the columns it has and a cu
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +64,11 @@ def read_tagged(path: str | Path, word: str = "", tag: str = "") -> Tagged:
     """
     path = Path(path)
     _must_be_file(path)
+    return _tagged(path, word, tag, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=3)  # every run of a search over learning rates opens the same files
+def _tagged(path: Path, word: str, tag: str, changed: int) -> Tagged:
     kind = _kind(path)
     if kind == "jsonl":
         sentences = _tagged_json(path, word or "tokens", tag or "tags")
