@@ -1,10 +1,10 @@
 """What many tests share: a small prepared corpus of real text, made once a session."""
 
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import pytest
 import torch
-from pydoc_data.topics import topics
 
 from masklab.corpus.store import Store, prepare
 

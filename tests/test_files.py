@@ -40,7 +40,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 def test_an_error_inside_keeps_the_old_file(tmp_path: Path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    with pytest.raises(KeyError), files.atomic_write(path) as file:
+    with pytest.raises(KeyError), files.atomic_write(path) as file:  # noqa: PT012
         file.write(b"half")
         raise KeyError
     assert path.read_bytes() == b"old"

@@ -70,6 +70,7 @@ class Recipe:
     start: str = ""  # a model folder or hub name: the run begins with its weights and vocabulary
     fresh: bool = False  # take only the shape and vocabulary of `start`, with new weights (the control arm)
     initial: Start = field(default_factory=Start)  # how new weights begin
+    embeddings: Literal["random", "cooccurrence"] = "random"  # and the token table: see training/cooccurrence.py
     budget: Budget = field(default_factory=lambda: Budget(steps=1000))
     batches: Batches = field(default_factory=Batches)
     schedule: Schedule = field(default_factory=Schedule)

@@ -223,7 +223,7 @@ class Written:
 @pytest.mark.parametrize("name", ["write", "fsync", "replace"])
 def test_a_fault_at_every_call_of_a_save_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     """Each write, fsync and rename of a second save fails in turn: the first checkpoint is whole, or the second."""
-    monkeypatch.setattr(files, "open", lambda *a, **k: Written(open(*a, **k)), raising=False)
+    monkeypatch.setattr(files, "open", lambda *a, **k: Written(open(*a, **k)), raising=False)  # noqa: SIM115
     owner = Written if name == "write" else os
 
     def write_model(folder: Path) -> None:

@@ -39,7 +39,7 @@ class MaskedLMHead(Prediction):
         return F.linear(super().forward(states), self.tied[0].tokens.weight, self.bias)
 
     def loss(self, states: Tensor, target: Tensor) -> Tensor:
-        """states (N, D), target (N,) -> nats (N,), 0 where the target is IGNORE; without ever widening (N, V) numbers."""
+        """states (N, D), target (N,) -> nats (N,), 0 where the target is IGNORE; see vocabulary.py."""
         states = super().forward(states)
         table = self.tied[0].tokens.weight
         bias = table.new_zeros(len(table)) if self.bias is None else self.bias

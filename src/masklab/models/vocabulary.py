@@ -1,6 +1,6 @@
 """The loss over the whole vocabulary, which is most of the work of a small model, in half the passes over memory.
 
-logits = states @ table.T + bias; loss = -log softmax(logits)[target]. The softmax is kept instead of the logits, because
+logits = states @ table.T + bias; loss = -log softmax(logits)[target]. The softmax is kept and not the logits, because
 the gradient with respect to the logits is softmax - onehot(target): nothing of size (N, V) is computed twice or widened
 to float32. `plain_loss` is the slow twin; a test holds them equal in value and gradient.
 """

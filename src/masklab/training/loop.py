@@ -40,7 +40,9 @@ def _train(recipe: Recipe, place: RunFolder | None, watch: Watch | None) -> Run:
     saved = place.latest(lambda text: _say(watch, {"kind": "warning", "text": text})) if place else None
     session = build(recipe, saved.values["environment"] if saved else None)
     values = (
-        saved.values if saved else {"step": 0, "milestones": [], "elapsed": 0.0, "tokens": 0, "words": 0, "sums": {}}
+        saved.values
+        if saved
+        else {"step": 0, "milestones": [], "elapsed": session.counted, "tokens": 0, "words": 0, "sums": {}}
     )
     if saved:
         session.load(saved.tensors)

@@ -154,6 +154,6 @@ def _unique(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 
 
 def _matrix_parts(model: nn.Module) -> dict[int, int]:
-    """The trunk's matrices, and how many equal parts the rows of each split into: qkv 3, gated feed-forward 2, else 1."""
+    """The trunk's matrices, and how many equal parts the rows of each make: qkv 3, gated feed-forward 2, else 1."""
     modules: Iterable[nn.Module] = model.layers.modules()  # type: ignore[union-attr]
     return {id(m.weight): getattr(m, "parts", 1) for m in modules if isinstance(m, nn.Linear)}

@@ -1,5 +1,6 @@
 """Everything a run computes with, built from its recipe: data, model, heads, optimizers."""
 
+import time
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from masklab.models.transformer import Model
 from masklab.recipe import Recipe
 from masklab.rng import integer
 from masklab.training import precision
+from masklab.training.cooccurrence import start_tokens
 from masklab.training.evaluation import Pretrainer
 from masklab.training.optim import Optimizers
 
@@ -32,6 +34,7 @@ class Session:
     device: torch.device
     precision: str
     environment: dict[str, Any]
+    counted: float  # seconds spent on learning from counts before the first step: they are part of the run's time
 
     def autocast(self) -> torch.autocast:
         return precision.autocast(self.precision, self.device)
@@ -104,6 +107,10 @@ def build(recipe: Recipe, recorded: dict[str, Any] | None = None) -> Session:
         raise BadInput(f"{recipe.start}: reads at most {config.max_length} tokens; set batches.lengths to less")
     model = Model(config)
     start(model, recipe.initial)
+    began = time.perf_counter()
+    if recipe.embeddings == "cooccurrence" and recorded is None:
+        start_tokens(model.embeddings.tokens.weight, source, recipe.seed)
+    counted = time.perf_counter() - began
     if loaded and not recipe.fresh:
         model.load_state_dict(loaded.model.state_dict())
     trained = loaded.heads if loaded and not recipe.fresh else None
@@ -119,6 +126,7 @@ def build(recipe: Recipe, recorded: dict[str, Any] | None = None) -> Session:
         device,
         chosen,
         precision.environment(chosen, device),
+        counted,
     )
 
 
