@@ -20,7 +20,7 @@ def recipe(data: str = "", preset: Literal["paper", "tuned"] = "tuned", next_sen
     """`paper`: BERT-base as published, with next sentence. `tuned`: what learns fastest in minutes, without."""
     if preset == "tuned":
         shape = Config("bert", layers=2, width=128, heads=4, feed_forward=512, max_length=128, pad=1)
-        made = tuned("bert", shape, data, Start("local", embedding_std=0.05))
+        made = tuned("bert", shape, data, Start("local", embedding_std=0.2))
         pairs = next_sentence or False
     else:
         made = Recipe(

@@ -30,7 +30,7 @@ def recipe(data: str = "", preset: Literal["paper", "tuned"] = "tuned") -> Recip
             norm_eps=1e-5,
             theta=1000.0,
         )
-        return tuned("modernbert", shape, data, Start("local", embedding_std=0.05))
+        return tuned("modernbert", shape, data, Start("local", embedding_std=0.2))
     return Recipe(
         name="modernbert",
         preset="paper",

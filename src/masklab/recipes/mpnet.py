@@ -20,7 +20,7 @@ def recipe(data: str = "", preset: Literal["paper", "tuned"] = "tuned") -> Recip
     """`paper`: the base model and optimizer as published. `tuned`: what learns fastest in minutes on a CPU."""
     if preset == "tuned":
         shape = Config("mpnet", layers=2, width=128, heads=4, feed_forward=512, max_length=128, pad=1)
-        return tuned("mpnet", shape, data, Start("local", embedding_std=0.05))
+        return tuned("mpnet", shape, data, Start("local", embedding_std=0.2))
     return Recipe(
         name="mpnet",
         preset="paper",
