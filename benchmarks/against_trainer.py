@@ -9,7 +9,7 @@ dropout and a batch of 32. Its model is judged by masklab's evaluation: both wri
 """
 
 import argparse
-import json
+import itertools
 import statistics
 import tempfile
 import time
@@ -33,7 +33,7 @@ from masklab.corpus.store import Store
 from masklab.models import hub
 from masklab.objectives.masked_lm import MaskedLM
 from masklab.training import precision
-from masklab.training.evaluation import Pretrainer, evaluate, held_out_batches
+from masklab.training.evaluation import Pretrainer, evaluate, held_out_batches, total
 from masklab.training.loop import train
 from masklab.training.schedule import Budget
 
@@ -148,6 +148,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15, help="of each round, or of each run with --learn")
     parser.add_argument("--learn", action="store_true", help="compare held-out losses instead of rates")
     parser.add_argument("--lr", type=float, nargs="+", default=[1e-3], help="the Trainer's rates to try (with --learn)")
+    parser.add_argument("--peers", nargs="+", default=["default", "best"], choices=["default", "best"])
+    parser.add_argument("--alone", action="store_true", help="with --learn: run the Trainer's side only")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args()
@@ -175,23 +177,30 @@ def speed(args: argparse.Namespace, store: Store, shape: dict[str, int]) -> None
 
 
 def learn(args: argparse.Namespace, store: Store, shape: dict[str, int]) -> None:
-    results: dict[str, list[float]] = {}
-    baseline = None
+    results: dict[str, list[tuple[float, float]]] = {}
     for seed in range(args.seeds):
-        run = ours(store, args.recipe, shape, Budget(seconds=args.seconds), seed, rows=512)
-        baseline = run.result["baseline"]["masked"]["loss"]
-        results.setdefault(f"masklab {args.recipe} tuned", []).append(run.result["held_out"]["masked"]["loss"])
-        for lr in args.lr:
-            for best in (False, True):
-                rate, _ = trainer(store, shape, best, 5, 10**6, lr, seed)  # how many steps fit, for its schedule
-                steps = int(rate * args.seconds / (LENGTH * (32 if best else 8)))
-                _, model = trainer(store, shape, best, args.seconds, steps, lr, seed)
-                name = f"trainer {'best' if best else 'default'} lr {lr:g}"
-                results.setdefault(name, []).append(judge(store, model, 512)["masked"].loss)
-        print(json.dumps({name: round(values[-1], 3) for name, values in results.items()}), flush=True)
-    print(f"unigram baseline {baseline:.3f} nats")
+        if not args.alone:
+            run = ours(store, args.recipe, shape, Budget(seconds=args.seconds), seed, rows=512)
+            score = run.result["held_out"]["masked"]
+            results.setdefault(f"masklab {args.recipe} tuned", []).append((score["loss"], score["accuracy"]))
+        for lr, peer in itertools.product(args.lr, args.peers):
+            best = peer == "best"
+            rate, _ = trainer(store, shape, best, 5, 10**6, lr, seed)  # how many steps fit, for its schedule
+            steps = int(rate * args.seconds / (LENGTH * (32 if best else 8)))
+            _, model = trainer(store, shape, best, args.seconds, steps, lr, seed)
+            found = judge(store, model, 512)["masked"]
+            results.setdefault(f"trainer {peer} lr {lr:g}", []).append((found.loss, found.accuracy))
+        for name, values in results.items():
+            print(f"seed {seed}, {name}: {values[-1][0]:.3f} nats, top-1 {values[-1][1]:.3f}", flush=True)
+    objective = MaskedLM()
+    held_out = store.part("held_out")
+    batches = held_out_batches(objective, held_out, LENGTH, 512, 4096)
+    unigram = total(objective.baseline(held_out, batch) for batch in batches)["masked"]
+    print(f"unigram: {unigram.loss:.3f} nats, top-1 {unigram.accuracy:.3f}")
     for name, values in results.items():
-        print(f"{name}: {np.mean(values):.3f} nats, deviation {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}")
+        losses = [loss for loss, _ in values]
+        deviation = np.std(losses, ddof=1) if len(losses) > 1 else float("nan")
+        print(f"{name}: {np.mean(losses):.3f} nats, deviation {deviation:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""Every recipe, both presets, made small: trains, crashes, goes on to the same bits, and opens in its class."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from masklab import recipe as recipes
+from masklab.corpus.store import Store
+from masklab.recipe import Batches, Checkpoints, Evaluation, Recipe
+from masklab.training.loop import train
+from masklab.training.run import Run
+from masklab.training.schedule import Budget
+
+
+def small(name: str, preset: str, store: Store) -> Recipe:
+    made = recipes.load(name, data=str(store.path), preset=preset)
+    shape = {"layers": 2, "width": 32, "heads": 2, "feed_forward": 64, "max_length": 64}
+    return replace(
+        made,
+        model=replace(made.model, **shape),
+        budget=Budget(steps=20),
+        batches=Batches(512, made.batches.accumulate > 1 and 2 or 1, ((0.0, 32), (0.8, 64))),
+        evaluation=Evaluation(0.5, rows=4),
+        checkpoints=Checkpoints(every=1e9, steps=5),
+        precision="bf16",
+        threads=1,
+    )
+
+
+@pytest.mark.parametrize("preset", ["paper", "tuned"])
+@pytest.mark.parametrize("name", recipes.names())
+def test_twenty_steps_crashed_and_resumed(name: str, preset: str, store: Store, tmp_path: Path):
+    recipe = small(name, preset, store)
+    straight = train(recipe, tmp_path / "straight")
+
+    def crash(record: dict) -> None:
+        if record["kind"] == "checkpoint" and record["step"] == 15:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(recipe, tmp_path / "run", crash)
+    train(recipe, tmp_path / "run")
+    ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (tmp_path / "run", straight.folder))  # type: ignore[operator]
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+    history = [r for r in Run.open(tmp_path / "run").history if r["kind"] == "held_out"]
+    assert history[-1]["terms"]["masked"]["loss"] < history[0]["terms"]["masked"]["loss"]
+
+    folder = str(straight.model_folder)
+    kind = transformers.AutoConfig.from_pretrained(folder).architectures[0]
+    _, found = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
+    assert not any(found[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_says_what_it_is(name: str):
+    """Its first line is a sentence for a newcomer, and its paper follows."""
+    text = recipes.module(name).__doc__ or ""
+    assert text.split("\n")[0].endswith(".")
+    assert any(f"20{year:02d}" in text for year in range(13, 30))
+    for preset in ("paper", "tuned"):
+        assert recipes.load(name, preset=preset).preset == preset
