@@ -23,7 +23,7 @@ def small(name: str, preset: str, store: Store) -> Recipe:
         made,
         model=replace(made.model, **shape),
         budget=Budget(steps=20),
-        batches=Batches(512, made.batches.accumulate > 1 and 2 or 1, ((0.0, 32), (0.8, 64))),
+        batches=Batches(512, 2 if made.batches.accumulate > 1 else 1, ((0.0, 32), (0.8, 64))),
         evaluation=Evaluation(0.5, rows=4),
         checkpoints=Checkpoints(every=1e9, steps=5),
         precision="bf16",
