@@ -75,6 +75,11 @@ def test_judging_repeats_the_runs_own_score(run):
         judge(run.model_folder)
 
 
+def test_chinese_gaps_stand_between_characters():
+    assert with_mask("今天_气很好", "[MASK]") == "今天[MASK]气很好"
+    assert with_mask("snake_case 今_天", "[MASK]") == "snake_case 今[MASK]天"
+
+
 def test_gaps_are_lone_underscores():
     assert with_mask("an _ in snake_case, __init__ and [MASK].", "<mask>") == (
         "an <mask> in snake_case, __init__ and <mask>."

@@ -15,7 +15,10 @@ from masklab.errors import BadInput
 from masklab.models.pattern import Layout, as_torch
 from masklab.objectives.rows import frame
 
-GAP = re.compile(r"(?<!\w)_(?!\w)")  # a lone underscore: the one in `snake_case` is part of a word
+# A lone underscore: the one in `snake_case` is part of a word. Chinese and Japanese, written without spaces, have gaps
+# between characters.
+_WORD = r"[^\W\u3040-\u30ff\u3400-\u9fff]"
+GAP = re.compile(f"(?<!{_WORD})_(?!{_WORD})")
 
 
 class Choice(NamedTuple):
