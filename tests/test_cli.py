@@ -12,7 +12,8 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from masklab.cli import app, count, seconds
+from masklab.cli import app
+from masklab.cli.common import count, seconds
 from masklab.errors import BadInput
 
 SMALL = ["model.layers=1", "model.width=32", "model.heads=2", "model.feed_forward=64", "evaluation.rows=4"]

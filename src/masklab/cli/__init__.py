@@ -1,0 +1,43 @@
+"""The commands: each reads its options, makes one call into the library, and prints what came of it.
+
+Nothing heavy is imported before a command runs, so that `--help` is there at once.
+"""
+
+from typing import Annotated
+
+import typer
+
+import masklab
+from masklab.cli.common import app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"masklab {masklab.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Pre-train language representations on your own text, and open the result in transformers.
+
+    A first model in three commands:
+
+    ```
+    masklab prepare mytext.txt --out corpus
+    masklab pretrain bert --data corpus --out runs/first --time 5m
+    masklab fill runs/first "The cat sat on the _."
+    ```
+    """
+
+
+# Importing a file of commands adds them to `app`, in the order in which `--help` lists them.
+from masklab.cli import corpus, train, use  # noqa: E402, F401
+
+
+def main() -> None:
+    app()

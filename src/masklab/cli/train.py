@@ -1,0 +1,230 @@
+"""The commands that train: pretrain, resume, finetune, and the demonstration; and the list of recipes."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Column, Table
+
+from masklab.cli.common import (
+    Changes,
+    Data,
+    Seed,
+    app,
+    budget_as_asked,
+    mean_and_deviation,
+    number,
+    recipe_as_asked,
+    score_table,
+    show_table,
+)
+from masklab.errors import BadInput
+
+if TYPE_CHECKING:
+    from masklab.recipe import Recipe
+    from masklab.training.run import Run
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[
+        str,
+        typer.Argument(help="A recipe's name (`masklab recipes`) or the path of your own .py file.", metavar="RECIPE"),
+    ] = "",
+    changes: Changes = None,
+    data: Data = "",
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that holds this run is continued.")] = ...,  # type: ignore[assignment]
+    preset: Annotated[
+        Literal["paper", "tuned"] | None,
+        typer.Option(help="The paper's own numbers, or those that measured better.", show_default="the recipe's own"),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="How long: so many steps.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="Or so many tokens read, e.g. `50M`.")] = None,
+    words: Annotated[str | None, typer.Option(help="Or so many words read, e.g. `10M`.")] = None,
+    time: Annotated[str | None, typer.Option(help="Or so long by the clock: `90s`, `5m`, `2h`.")] = None,
+    again: Annotated[
+        Path | None, typer.Option(help="Repeat this finished run step for step; name no recipe then.", metavar="RUN")
+    ] = None,
+) -> None:
+    """Train a model from random weights on a prepared corpus.
+
+    For example:
+
+    ```
+    masklab pretrain bert --data corpus --out runs/first --time 5m
+    masklab pretrain mpnet --data corpus --out runs/small --steps 2000 model.layers=4 seed=3
+    masklab pretrain --again runs/first --out runs/same
+    ```
+
+    Ctrl-C saves and stops; `masklab resume` goes on as if nothing had happened.
+    """
+    from masklab.recipe import override
+    from masklab.training.run import Run
+
+    changes = changes or []
+    if again is not None:
+        if "=" in recipe:
+            recipe, changes = "", [recipe, *changes]
+        if recipe or steps or tokens or words or time:
+            raise BadInput("--again takes recipe and length from the run; name neither")
+        made = override(Run.open(again).again(), [*([f"data={data}"] if data else []), *changes])
+    else:
+        if not recipe or "=" in recipe:
+            raise BadInput("name a recipe, e.g. `masklab pretrain bert ...`; `masklab recipes` lists them")
+        made = recipe_as_asked(recipe, data, preset, budget_as_asked(steps, tokens, words, time), changes)
+    _train(made, out)
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The run's folder (--out of pretrain).", metavar="RUN")],
+) -> None:
+    """Go on with a run that was stopped, as if it never had been.
+
+    For example:
+
+    ```
+    masklab resume runs/first
+    ```
+    """
+    from masklab.analysis.opened import open_run
+    from masklab.training.run import Run
+
+    run = Run.open(folder)
+    if run.result:
+        print(f"{folder} is finished already.")
+        _report(run)
+    else:
+        _train(open_run(folder).recipe, folder)
+
+
+@app.command()
+def finetune(
+    model: Annotated[str, typer.Argument(help="A run, a model folder, or a hub name.", metavar="MODEL")],
+    train: Annotated[Path, typer.Option(help="Labelled examples: .tsv, .csv, .jsonl, or CoNLL columns for tags.")],
+    dev: Annotated[Path, typer.Option(help="Labelled examples to judge by.")],
+    task: Annotated[
+        Literal["classify", "tag"], typer.Option(help="A class for each text, or a label for each word.")
+    ] = "classify",
+    text: Annotated[str, typer.Option(help="Column of the text (tag: of the words): name, or number from 1.")] = "",
+    text2: Annotated[str, typer.Option(help="Column of the second text, for pairs.")] = "",
+    label: Annotated[str, typer.Option(help="Column of the label.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for the run and its model.")] = None,
+    lr: Annotated[str, typer.Option(help="Learning rate; of several (commas) the best.", show_default="by size")] = "",
+    epochs: Annotated[float, typer.Option(help="How often each example is read.")] = 3.0,
+    seeds: Annotated[int, typer.Option(help="So many runs with different seeds: mean and deviation.", min=1)] = 1,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="The control: same shape and vocabulary, weights that know nothing.")
+    ] = False,
+) -> None:
+    """Teach a pre-trained model a task: one or two texts -> a class, or a label for every word.
+
+    For example:
+
+    ```
+    masklab finetune runs/first --train train.tsv --dev dev.tsv --text sentence --label label --out runs/cola
+    masklab finetune runs/first --task tag --train train.conllu --dev dev.conllu --seeds 3
+    ```
+
+    Run it again with --fresh to see what the pre-training was worth.
+    """
+    from masklab.analysis.opened import model_folder
+    from masklab.tasks.classify import Classify
+    from masklab.tasks.finetune import finetune as run
+    from masklab.tasks.tag import Tag
+    from masklab.training.progress import Screen
+
+    if task == "classify":
+        objective: Any = Classify(str(dev), (text or "text", *([text2] if text2 else [])), label or "label")
+    else:
+        objective = Tag(str(dev), text, label)
+    grid = [number(rate, "--lr") for rate in lr.split(",")] if lr else None
+    found = []
+    for seed in range(seeds):
+        folder = None if out is None else out if seeds == 1 else out / f"seed-{seed}"
+        with Screen(baseline="majority") as screen:
+            options: Any = {"epochs": epochs, "seed": seed, "fresh": fresh}
+            if found:  # the first seed has chosen the learning rate
+                grid, options["rate"] = None, found[0].rate
+            found.append(run(objective, model_folder(model), train, folder, grid=grid, watch=screen, **options))
+    table = Table("score", "held out" + (f", {seeds} seeds" if seeds > 1 else ""), "(trivial)")
+    for name in found[0].scores:
+        values = [f.scores[name] for f in found]
+        trivial = found[0].baseline.get(name)
+        table.add_row(name, mean_and_deviation(values), "" if trivial is None else f"{trivial:.3f}")
+    show_table(table)
+    print(f"learning rate {', '.join(f'{f.rate:g}' for f in found)}")
+    if found[0].cut:
+        print(f"{found[0].cut:,} examples were too long and lost their end")
+    if out is not None:
+        print(f"written to {out}")
+
+
+@app.command()
+def recipes(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="One recipe, with all its numbers and how its parameters are counted.")
+    ] = "",
+) -> None:
+    """List the recipes: what each is, which class opens its model, how many parameters it has.
+
+    For example:
+
+    ```
+    masklab recipes
+    masklab recipes bert
+    ```
+    """
+    from masklab.analysis import catalogue
+
+    if name:
+        print(catalogue.details(name))
+        return
+    table = Table("recipe", "preset", "opens as", "layers x width", Column("parameters", justify="right"))
+    about = {}
+    for entry in catalogue.entries():
+        about[entry.name] = entry.about
+        table.add_row(entry.name, entry.preset, entry.opens, entry.shape, f"{entry.parameters / 1e6:,.1f}M")
+    for each, text in about.items():
+        print(f"{each}: {text.partition(': ')[2] or text}")
+    show_table(table)
+    print(catalogue.note())
+
+
+@app.command()
+def demo(
+    minutes: Annotated[float, typer.Option(help="How long to pre-train.")] = 5.0,
+    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo-run"),
+    seed: Seed = 0,
+) -> None:
+    """Pre-train on the Python documentation of this machine, fine-tune, compare, and write a report.
+
+    For example:
+
+    ```
+    masklab demo --minutes 1
+    ```
+    """
+    from masklab.demo import main as run
+
+    run.demo(minutes, out, seed)
+
+
+def _train(recipe: "Recipe", folder: Path) -> None:
+    from masklab.training.loop import train
+    from masklab.training.progress import Board, Screen, both
+
+    with Screen() as screen:
+        run = train(recipe, folder, both(screen, Board(folder)))
+    if run.stopped:
+        print(f"Go on with: masklab resume {folder}", file=sys.stderr)
+        raise typer.Exit(128 + run.stopped)
+    _report(run)
+
+
+def _report(run: "Run") -> None:
+    r = run.result
+    show_table(score_table(r["held_out"], r["baseline"]))
+    print(f"{r['steps']:,} steps, {r['tokens']:,} tokens, {r['words']:,} words in {r['seconds']:.0f} s")
+    print(f"The model is in {run.model_folder}; transformers and sentence-transformers open it as it is.")
