@@ -35,7 +35,7 @@ LAYERS = [
     {"corpus"},
     {"files", "errors", "rng"},
 ]
-STRANGERS = [("models", "corpus"), ("corpus", "models"), ("models", "word_vectors")]  # not even though one stands above the other
+STRANGERS = [("models", "corpus"), ("corpus", "models"), ("models", "word_vectors")]  # not even downwards
 
 
 def part(module: str) -> str:
