@@ -6,7 +6,8 @@ from pydoc_data.topics import topics
 import pytest
 import torch
 
-from masklab.corpus.store import Store, prepare
+from masklab.corpus.prepare import prepare
+from masklab.corpus.store import Store
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ import pytest
 
 from masklab.corpus import builtin
 from masklab.corpus.duplicates import Shingles, leak
-from masklab.corpus.store import choose
+from masklab.corpus.prepare import choose
 
 
 def test_a_small_package(tmp_path, monkeypatch):

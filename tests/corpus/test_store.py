@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masklab.corpus import store as store_module
+from masklab.corpus import prepare as prepare_module
+from masklab.corpus.prepare import choose, prepare
 from masklab.corpus.read import Document
-from masklab.corpus.store import Store, choose, prepare
+from masklab.corpus.store import Store
 from masklab.corpus.tokenizer import Tokenizer, train_wordpiece
 from masklab.corpus.units import WORD_REAL, WORD_START
 from masklab.errors import BadInput
@@ -105,7 +106,7 @@ def test_rows_are_kept_and_a_damaged_copy_is_made_again(made):
 
 def test_the_same_input_gives_the_same_bytes(made, tmp_path):
     code = (
-        "import sys; from masklab.corpus.store import prepare; import json;"
+        "import sys; from masklab.corpus.prepare import prepare; import json;"
         "prepare(json.load(sys.stdin), sys.argv[1], 120, held_out=0.05)"
     )
     for name in ("a", "b"):
@@ -143,7 +144,7 @@ def test_any_text_comes_back(texts, keep):
 def test_a_very_long_document_is_tokenised_in_stretches(tmp_path, monkeypatch):
     text = "\n".join(TEXTS[:10])
     whole = prepare([text, "other"], tmp_path / "whole", TOKENIZER, held_out=0)
-    monkeypatch.setattr(store_module, "_LONGEST", 100)
+    monkeypatch.setattr(prepare_module, "_LONGEST", 100)
     pieces = prepare([text, "other"], tmp_path / "pieces", TOKENIZER, held_out=0)
     a, b = whole.part("train"), pieces.part("train")
     for name in ("ids", "units", "documents", "sentences"):
@@ -198,11 +199,11 @@ def test_a_kill_leaves_the_old_store_whole(tmp_path):
     old = prepare(TEXTS, tmp_path / "new", TOKENIZER)
     before = contents(old.path)
     code = (
-        "import sys, time; from masklab.corpus import store\n"
+        "import sys, time; from masklab.corpus.prepare import prepare\n"
         "def slow():\n"
         "    yield from json.load(sys.stdin)\n"
         "    print('reading', flush=True); time.sleep(60)\n"
-        "import json; store.prepare(slow(), sys.argv[1], 100)"
+        "import json; prepare(slow(), sys.argv[1], 100)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, old.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

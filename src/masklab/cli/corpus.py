@@ -45,7 +45,7 @@ def prepare(
     """
     from masklab.corpus import builtin as python_documentation
     from masklab.corpus.read import documents
-    from masklab.corpus.store import prepare as run
+    from masklab.corpus.prepare import prepare as run
 
     if bool(paths) == builtin:
         raise BadInput("name text files, or say --builtin for the Python documentation on this machine; not both")

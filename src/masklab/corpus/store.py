@@ -1,69 +1,70 @@
 """A prepared corpus on disk: the text, and beside it the token numbers that training reads, mapped into memory.
 
-    store.json            what it is: counts, hashes, and the size and SHA-256 of every other file
-    text.jsonl.gz         the documents, as JSON lines in gzip members of about 1 MB (any gzip tool reads it)
-    blocks.npy            (blocks + 1, 2) int64: first document and first byte of each member
+    store.json            the text: counts, hashes, the first vocabulary, and the size and SHA-256 of the text's files
+    text.jsonl.zst        the documents, as JSON lines in Zstandard frames of about 1 MB (`zstd -dc` reads it)
+    blocks.npy            (blocks + 1, 2) int64: first document and first byte of each frame
     held_out.npy          (documents,) bool
-    tokens-HASH/          one vocabulary's view of the text
+    layers/NAME/          units found in the text beyond plain words; see layers.py
+    tokens-HASH/          one vocabulary's view of the text; there may be several
+        tokens.json       counts, hashes, layers, and the size and SHA-256 of this folder's files
         tokenizer.json, tokenizer_config.json, special_tokens_map.json
         unigram.npy       (vocabulary,) int64: how often each id occurs in the training part
         train/, held_out/ ids.npy uint16|uint32, units.npy uint8, documents.npy (n + 1,), sentences.npy, numbers.npy
 
-Preparing streams: text in memory is bounded, whatever the size of the corpus. The same input gives the same bytes.
+This file reads; prepare.py writes.
 """
 
-import gzip
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
-from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from tokenizers import Encoding
+import zstandard
 
 from masklab import files
-from masklab.corpus import packing, sentences
-from masklab.corpus.duplicates import Shingles
+from masklab.corpus import packing
 from masklab.corpus.packing import Rows
-from masklab.corpus.read import Document, without_surrogates
-from masklab.corpus.tokenizer import SAMPLE, Tokenizer, train_wordpiece
-from masklab.corpus.units import WORD_START, code_points, word_bits
+from masklab.corpus.read import Document
+from masklab.corpus.tokenizer import Tokenizer
 from masklab.errors import BadInput
 
-VERSION = 1
+VERSION = 2
 PARTS = ("train", "held_out")
-_BLOCK = 1_000_000  # characters of text in a gzip member
-_BATCH = 2_000_000  # characters tokenised at a time
-_LONGEST = 500_000  # a longer document is tokenised in stretches, cut at a line end or a space
+TEXT = "text.jsonl.zst"
 _SMALL = 1 << 20  # files up to so many bytes are checked in full on opening
-Progress = Callable[[str, int, int | None], None]  # stage, done, of how many (None: not known)
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 class Store:
-    """An opened corpus. `store.part("train")` is what training reads, `store.text(7)` what a person reads."""
+    """An opened corpus. `store.part("train")` is what training reads, `store.text(7)` what a person reads.
+
+    path: the corpus' folder (then its first vocabulary is read), or one of the tokens-HASH folders in it.
+    """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        given = Path(path)
+        named = given.name if (given / "tokens.json").exists() else None
+        self.path = given.parent if named else given
         if not self.path.exists():
             files.settle(self.path)
-        self.description = _described(self.path)
-        self._check(self.description["files"])
-        self.folder = self.path / self.description["tokens"]
+        self.text_description = described(self.path)
+        self.folder = self.path / (named or self.text_description["tokens"])
+        self.tokens_description = described(self.folder, "tokens.json")
+        self.description = {**self.text_description, **self.tokens_description}  # of both, as one
+        if self.tokens_description["corpus"] != self.text_description["corpus"]:
+            raise BadInput(f"{self.folder} was made of another text than {self.path} holds; remove the tokens folder")
+        checked(self.path, self.text_description["files"])
+        checked(self.folder, self.tokens_description["files"])
         self.tokenizer = Tokenizer.from_file(self.folder)
-        self.held_out = np.load(self.path / "held_out.npy")  # (documents,) bool
+        self.held_out: np.ndarray = _mapped(self.path / "held_out.npy")  # (documents,) bool
         self._blocks = np.load(self.path / "blocks.npy")
         self._block = lru_cache(maxsize=4)(self._read_block)
 
     def __reduce__(self):  # workers open the files themselves
-        return Store, (self.path,)
+        return Store, (self.folder,)
 
     def __len__(self) -> int:
         return len(self.held_out)
@@ -71,7 +72,14 @@ class Store:
     @property
     def hash(self) -> str:
         """Of the texts and the tokenizer: equal hashes, equal numbers."""
-        return self.description["hash"]
+        return self.tokens_description["hash"]
+
+    @property
+    def vocabularies(self) -> list[Path]:
+        """The tokens folders of this corpus, the first one first; each is a corpus to `Store` and to `--data`."""
+        first = self.path / self.text_description["tokens"]
+        others = {file.parent for file in self.path.glob("tokens-*/tokens.json")} - {first}
+        return [first, *sorted(others)]
 
     def part(self, name: str = "train") -> "Part":
         if name not in PARTS:
@@ -97,23 +105,13 @@ class Store:
                     yield document.text
 
     def check(self) -> None:
-        """Compare every file with the checksum written when the corpus was prepared."""
-        self._check(self.description["files"], small=1 << 62)
+        """Compare every file, of every vocabulary, with the checksum written when the corpus was prepared."""
+        checked(self.path, self.text_description["files"], small=1 << 62)
+        for folder in self.vocabularies:
+            checked(folder, described(folder, "tokens.json")["files"], small=1 << 62)
 
     def _read_block(self, block: int) -> list[Document]:
-        begin, end = int(self._blocks[block, 1]), int(self._blocks[block + 1, 1])
-        with open(self.path / "text.jsonl.gz", "rb") as file:
-            file.seek(begin)
-            lines = gzip.decompress(file.read(end - begin)).decode().split("\n")[:-1]
-        return [Document(**json.loads(line)) for line in lines]
-
-    def _check(self, listed: dict[str, dict[str, Any]], small: int = _SMALL) -> None:
-        for name, said in listed.items():
-            file = self.path / name
-            if not file.exists() or file.stat().st_size != said["bytes"]:
-                raise BadInput(f"{file} is missing or cut short; prepare the corpus again")
-            if said["bytes"] <= small and files.sha256(file) != said["sha256"]:
-                raise BadInput(f"{file} was changed since it was prepared; prepare the corpus again")
+        return list(read_block(self.path, self._blocks, block))
 
 
 class Part:
@@ -123,12 +121,14 @@ class Part:
         self.store, self.name = store, name
         self.folder = store.folder / name
         self.tokenizer = store.tokenizer
-        self.hash: str = store.description["parts"][name]["hash"]
+        described = store.tokens_description
+        self.layers: list[str] = described["layers"]  # which pairs of bits `units` has: "words", "phrases", "entities"
+        self.hash: str = described["parts"][name]["hash"]
         self.ids: np.ndarray = _mapped(self.folder / "ids.npy")  # (tokens,) uint16 or uint32
-        self.units: np.ndarray = _mapped(self.folder / "units.npy")  # (tokens,) uint8, bits of units.py
-        self.documents: np.ndarray = np.load(self.folder / "documents.npy")  # (n + 1,) int64 token offsets
-        self.sentences: np.ndarray = np.load(self.folder / "sentences.npy")  # (m,) int64 offsets of sentence starts
-        self.numbers: np.ndarray = np.load(self.folder / "numbers.npy")  # (n,) int64: `store.text(numbers[i])`
+        self.units: np.ndarray = _mapped(self.folder / described["units"])  # (tokens,) uint8, bits of units.py
+        self.documents: np.ndarray = _mapped(self.folder / "documents.npy")  # (n + 1,) int64 token offsets
+        self.sentences: np.ndarray = _mapped(self.folder / "sentences.npy")  # (m,) int64 offsets of sentence starts
+        self.numbers: np.ndarray = _mapped(self.folder / "numbers.npy")  # (n,) int64: `store.text(numbers[i])`
         self._rows: dict[tuple[int, int, bool], Rows] = {}
 
     def __reduce__(self):
@@ -173,10 +173,24 @@ class Part:
         return found
 
 
-def _described(path: Path) -> dict[str, Any]:
-    file = path / "store.json"
+# --- what reading and writing share ----------------------------------------------------------------------------------
+
+
+def read_block(folder: Path, blocks: np.ndarray, block: int) -> Iterator[Document]:
+    """The documents of one frame of the text. blocks: (blocks + 1, 2), as in blocks.npy."""
+    begin, end = int(blocks[block, 1]), int(blocks[block + 1, 1])
+    with open(folder / TEXT, "rb") as file:
+        file.seek(begin)
+        lines = zstandard.ZstdDecompressor().decompress(file.read(end - begin)).decode().split("\n")[:-1]
+    for line in lines:
+        yield Document(**json.loads(line))
+
+
+def described(folder: Path, name: str = "store.json") -> dict[str, Any]:
+    """What store.json or tokens.json says, if it is whole."""
+    file = folder / name
     if not file.exists():
-        raise BadInput(f"{path} is not a prepared corpus (no store.json); make one: masklab prepare TEXT --out {path}")
+        raise BadInput(f"{folder} is not a prepared corpus (no {name}); make one: masklab prepare TEXT --out {folder}")
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         said = found.pop("checksum")
@@ -190,6 +204,27 @@ def _described(path: Path) -> dict[str, Any]:
     return found
 
 
+def describe(file: Path, description: dict[str, Any], named: list[Path]) -> None:
+    """Write store.json or tokens.json: the description, and the size and SHA-256 of each of the `named` files."""
+    listed = {
+        path.relative_to(file.parent).as_posix(): {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        for path in sorted(named)
+    }
+    description = {"version": VERSION, **description, "files": listed}
+    with files.atomic_write(file, "w") as out:
+        json.dump({**description, "checksum": _checksum(description)}, out, indent=1)
+
+
+def checked(folder: Path, listed: dict[str, dict[str, Any]], small: int = _SMALL) -> None:
+    """Refuse files that are missing, of another size or, up to `small` bytes, of another content than was written."""
+    for name, said in listed.items():
+        file = folder / name
+        if not file.exists() or file.stat().st_size != said["bytes"]:
+            raise BadInput(f"{file} is missing or cut short; prepare the corpus again")
+        if said["bytes"] <= small and files.sha256(file) != said["sha256"]:
+            raise BadInput(f"{file} was changed since it was prepared; prepare the corpus again")
+
+
 def _checksum(description: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
@@ -197,310 +232,3 @@ def _checksum(description: dict[str, Any]) -> str:
 def _mapped(file: Path) -> np.ndarray:
     found = np.load(file, mmap_mode="r")
     return found.view(np.ndarray)  # plain arrays slice several times faster than np.memmap
-
-
-# --- preparing -------------------------------------------------------------------------------------------------------
-
-
-def prepare(
-    documents: Iterable[Document | str],
-    folder: str | Path,
-    tokenizer: Tokenizer | str | Path | int = 8192,
-    *,
-    lowercase: bool = True,
-    held_out: float = 0.01,
-    seed: int = 0,
-    keep_duplicates: bool = False,
-    progress: Progress | None = None,
-) -> Store:
-    """Write a corpus folder, all of it or nothing, in place of an older one of that name.
-
-    tokenizer: one that exists (or its path), or how large a WordPiece vocabulary to train on the training part; then
-    `lowercase` says how. held_out: the share of documents kept from training, near-duplicates of them included. Exact
-    duplicates are dropped unless `keep_duplicates`.
-    """
-    path = Path(folder)
-    if not 0 <= held_out < 1:
-        raise BadInput(f"held_out={held_out} is no share of the documents; give a number such as 0.01")
-    if path.exists() and not (path / "store.json").exists() and (not path.is_dir() or any(path.iterdir())):
-        raise BadInput(f"{path} exists and is no prepared corpus; name another folder, or remove it first")
-    if isinstance(tokenizer, str | Path):
-        tokenizer = Tokenizer.from_file(tokenizer)
-    tell = progress or (lambda stage, done, total: None)
-    with files.atomic_folder(path) as new:
-        text = _write_text(new, documents, keep_duplicates, tell)
-        held = choose(text["groups"], text["digests"], held_out, seed)
-        np.save(new / "held_out.npy", held)
-        np.save(new / "blocks.npy", text["blocks"])
-        if isinstance(tokenizer, int):
-            tell("vocabulary", 0, None)
-            tokenizer = train_wordpiece(_sample(new, held, text["characters"]), tokenizer, lowercase)
-        tokens = new / f"tokens-{tokenizer.hash[:12]}"
-        tokenizer.save(tokens)
-        parts = _write_tokens(new, tokens, tokenizer, held, tell)
-        _describe(new, tokens, tokenizer, text, parts, held_out, seed)
-    return Store(path)
-
-
-def _write_text(new: Path, documents: Iterable[Document | str], keep: bool, tell: Progress) -> dict[str, Any]:
-    """First pass: keep each text once, note its shingles."""
-    corpus = hashlib.sha256()
-    shingles = Shingles()
-    known: set[bytes] = set()
-    digests: list[bytes] = []
-    counts = {"empty": 0, "duplicates": 0, "characters": 0}
-    blocks = [(0, 0)]
-
-    def wanted() -> Iterator[Document]:
-        for given in documents:
-            document = Document(given) if isinstance(given, str) else given
-            text = without_surrogates(document.text).strip()
-            digest = hashlib.sha256(text.encode()).digest()
-            if not text:
-                counts["empty"] += 1
-            elif digest in known and not keep:
-                counts["duplicates"] += 1
-            else:
-                known.add(digest)
-                corpus.update(digest)
-                digests.append(digest)
-                counts["characters"] += len(text)
-                yield document._replace(text=text)
-
-    with open(new / "text.jsonl.gz", "wb") as file:
-        for block in _blocks(wanted()):
-            lines = [json.dumps(document._asdict(), ensure_ascii=False) + "\n" for document in block]
-            file.write(gzip.compress("".join(lines).encode(), compresslevel=4, mtime=0))
-            shingles.add([document.text for document in block])
-            blocks.append((shingles.documents, file.tell()))
-            tell("reading", shingles.documents, None)
-    if not digests:
-        raise BadInput("no document has any text in it; name files with text")
-    return {
-        **counts, "blocks": np.array(blocks, np.int64), "groups": shingles.groups(), "hash": corpus.hexdigest(),
-        "digests": digests,
-    }  # fmt: skip
-
-
-def _blocks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    held, size = [], 0
-    for document in documents:
-        held.append(document)
-        size += len(document.text)
-        if size >= _BLOCK:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
-
-
-def choose(groups: np.ndarray, digests: list[bytes], share: float, seed: int) -> np.ndarray:
-    """(documents,) bool: which are held out, whole groups of near-duplicates at a time.
-
-    A group's place in the queue is a hash of the seed and its first text, so that it does not depend on the rest of the
-    corpus; groups are taken from the front until the share is reached. A group larger than a tenth of the share stays
-    in training, as it would be most of what is measured, unless nothing smaller exists. With two groups or more, at
-    least one is held out and one is not.
-    """
-    held = np.zeros(len(groups), bool)
-    roots, sizes = np.unique(groups, return_counts=True)
-    if len(roots) < 2 or share == 0:
-        return held
-    queue = sorted(range(len(roots)), key=lambda i: hashlib.blake2b(b"%d" % seed + digests[roots[i]]).digest())
-    budget = max(1, round(share * len(groups)))
-    room, largest, taken = budget, max(1, budget // 10), []
-    for i in queue:
-        if sizes[i] <= min(room, largest):
-            taken.append(i)
-            room -= sizes[i]
-        if not room:
-            break
-    taken = taken or [min(queue, key=lambda i: sizes[i])]
-    return np.isin(groups, roots[taken[: len(roots) - 1]])
-
-
-def _stored(new: Path) -> Iterator[tuple[int, str]]:
-    """Second pass: the numbered texts again."""
-    with gzip.open(new / "text.jsonl.gz", "rt", encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file):
-            yield number, json.loads(line)["text"]
-
-
-def _sample(new: Path, held: np.ndarray, characters: int) -> Iterator[str]:
-    """Training documents spread evenly over the corpus, about SAMPLE characters of them; held-out ones never."""
-    share = min(1.0, SAMPLE / characters)
-    for number, text in _stored(new):
-        if not held[number] and int((number + 1) * share) > int(number * share):
-            yield text
-
-
-def _write_tokens(new: Path, folder: Path, tokenizer: Tokenizer, held: np.ndarray, tell: Progress) -> dict[str, Any]:
-    writers = {name: _PartWriter(folder / name, tokenizer) for name in PARTS}
-    total = len(held)
-    for name, batch in _encoded(tokenizer, _numbered(new, held)):
-        writers[name].add(*batch)
-        tell("tokens", sum(writer.documents for writer in writers.values()), total)
-    np.save(folder / "unigram.npy", writers["train"].unigram)
-    return {name: writer.close() for name, writer in writers.items()}
-
-
-def _numbered(new: Path, held: np.ndarray) -> Iterator[tuple[str, list[int], list[str]]]:
-    """Batches of one part's documents: (part, numbers, texts)."""
-    waiting: dict[str, tuple[list[int], list[str]]] = {name: ([], []) for name in PARTS}
-    size = dict.fromkeys(PARTS, 0)
-    for number, text in _stored(new):
-        name = PARTS[int(held[number])]
-        waiting[name][0].append(number)
-        waiting[name][1].append(text)
-        size[name] += len(text)
-        if size[name] >= _BATCH:
-            yield name, *waiting[name]
-            waiting[name], size[name] = ([], []), 0
-    for name in PARTS:
-        if waiting[name][0]:
-            yield name, *waiting[name]
-
-
-def _encoded(tokenizer: Tokenizer, batches: Iterable[tuple[str, list[int], list[str]]]) -> Iterator[tuple[str, tuple]]:
-    """Tokenise one batch ahead of the one that is being written (the library works outside Python's lock)."""
-    with ThreadPoolExecutor(1) as ahead:
-        before = None
-        for name, numbers, texts in batches:
-            stretches = [list(_stretches(text)) for text in texts]
-            future = ahead.submit(tokenizer.encodings, list(chain.from_iterable(stretches)))
-            if before:
-                yield before[0], (before[1], before[2], before[3].result())
-            before = name, numbers, stretches, future
-        if before:
-            yield before[0], (before[1], before[2], before[3].result())
-
-
-def _stretches(text: str) -> Iterator[str]:
-    """A very long document in stretches that join to it again: one encoding of it all would take gigabytes."""
-    while len(text) > _LONGEST:
-        cut = text.rfind("\n", 1, _LONGEST) if "\n" in text[1:_LONGEST] else text.rfind(" ", 1, _LONGEST)
-        cut = cut if cut > 0 else _LONGEST
-        yield text[:cut]
-        text = text[cut:]
-    yield text
-
-
-class _PartWriter:
-    """Appends batches of one part to its files."""
-
-    def __init__(self, folder: Path, tokenizer: Tokenizer):
-        folder.mkdir()
-        self.folder, self.tokenizer = folder, tokenizer
-        self.ids = _Growing(folder / "ids.npy", tokenizer.dtype)
-        self.units = _Growing(folder / "units.npy", np.dtype("u1"))
-        self.lengths: list[np.ndarray] = []
-        self.sentences: list[np.ndarray] = []
-        self.numbers: list[np.ndarray] = []
-        self.unigram = np.zeros(tokenizer.size, np.int64)
-        self.documents = 0
-
-    def add(self, numbers: list[int], stretches: list[list[str]], encodings: list[Encoding]) -> None:
-        texts = ["".join(pieces) for pieces in stretches]
-        sizes = np.array([len(encoding) for encoding in encodings])
-        total = int(sizes.sum())
-        ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), self.tokenizer.dtype, total)
-        spans = np.fromiter(chain.from_iterable(chain.from_iterable(e.offsets) for e in encodings), np.int64, 2 * total)
-        characters = np.cumsum([0, *(len(piece) for pieces in stretches for piece in pieces)])[:-1]
-        spans = spans.reshape(-1, 2) + np.repeat(characters, sizes)[:, None]
-        of_document = np.repeat(np.arange(len(texts)), [len(pieces) for pieces in stretches])
-        lengths = np.bincount(of_document, sizes, len(texts)).astype(np.int64)
-        first = np.cumsum(lengths) - lengths
-        fresh = np.zeros(total, bool)
-        fresh[first[lengths > 0]] = True
-        units = word_bits(code_points("".join(texts)), spans[:, 0], spans[:, 1], fresh)
-        begins = np.cumsum([0, *map(len, texts)])
-        wanted = np.concatenate([np.array(sentences.starts(t)) + a for t, a in zip(texts, begins, strict=False)])
-        starts = _first_tokens(wanted, spans, units, fresh)
-        self.sentences.append(starts + self.ids.count)
-        self.ids.add(ids)
-        self.units.add(units)
-        self.lengths.append(lengths)
-        self.numbers.append(np.array(numbers, np.int64))
-        self.unigram += np.bincount(ids, minlength=self.tokenizer.size)
-        self.documents += len(texts)
-
-    def close(self) -> dict[str, Any]:
-        lengths = np.concatenate([np.zeros(1, np.int64), *self.lengths])
-        sentences = np.concatenate([np.zeros(0, np.int64), *self.sentences])
-        np.save(self.folder / "documents.npy", np.cumsum(lengths))
-        np.save(self.folder / "sentences.npy", sentences)
-        np.save(self.folder / "numbers.npy", np.concatenate([np.zeros(0, np.int64), *self.numbers]))
-        hashes = self.ids.close(), self.units.close(), files.sha256(self.folder / "documents.npy")
-        return {
-            "documents": self.documents,
-            "tokens": self.ids.count,
-            "words": self.units.words,
-            "sentences": len(sentences),
-            "hash": hashlib.sha256("".join(hashes).encode()).hexdigest(),
-        }
-
-
-def _first_tokens(wanted: np.ndarray, spans: np.ndarray, units: np.ndarray, fresh: np.ndarray) -> np.ndarray:
-    """The tokens that sentences begin with: those at or after each wanted character, if they begin a word."""
-    if not len(spans):
-        return np.zeros(0, np.int64)
-    # a token that reaches over the character (" She", with its space) counts as at it
-    token = np.searchsorted(spans[:, 1], wanted, side="right")
-    token = token[token < len(spans)]
-    token = token[(units[token] & WORD_START) != 0]
-    return np.union1d(token, np.flatnonzero(fresh))
-
-
-class _Growing:
-    """A .npy file whose length is known only at the end."""
-
-    _HEADER = 128  # what numpy writes for any one-dimensional array
-
-    def __init__(self, path: Path, dtype: np.dtype):
-        self.path, self.dtype, self.count, self.words = path, dtype, 0, 0
-        self.file: IO[bytes] = path.open("wb")
-        self.file.write(bytes(self._HEADER))
-
-    def add(self, values: np.ndarray) -> None:
-        self.file.write(values.astype(self.dtype, copy=False).tobytes())
-        self.count += len(values)
-        if self.dtype.itemsize == 1:
-            self.words += int((values & WORD_START).sum())
-
-    def close(self) -> str:
-        self.file.seek(0)
-        np.lib.format.write_array_header_1_0(
-            self.file,
-            {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.count,)},
-        )
-        assert self.file.tell() == self._HEADER
-        self.file.close()
-        return files.sha256(self.path)
-
-
-def _describe(new: Path, tokens: Path, tokenizer: Tokenizer, text: dict[str, Any], parts: dict[str, Any],
-              held_out: float, seed: int) -> None:  # fmt: skip
-    groups = text["groups"]
-    listed = sorted(p for p in new.rglob("*") if p.is_file())
-    description = {
-        "version": VERSION,
-        "documents": len(groups),
-        "empty": text["empty"],
-        "duplicates": text["duplicates"],
-        "characters": text["characters"],
-        "near_duplicate_groups": int((np.unique(groups, return_counts=True)[1] > 1).sum()),
-        "largest_group": int(np.unique(groups, return_counts=True)[1].max()),
-        "corpus": text["hash"],  # SHA-256 over the SHA-256 of each kept text, in order
-        "tokenizer": tokenizer.hash,
-        "hash": hashlib.sha256((text["hash"] + tokenizer.hash + parts["train"]["hash"]).encode()).hexdigest(),
-        "vocabulary": tokenizer.size,
-        "tokens": tokens.name,
-        "held_out": held_out,
-        "seed": seed,
-        "parts": parts,
-        "files": {
-            p.relative_to(new).as_posix(): {"bytes": p.stat().st_size, "sha256": files.sha256(p)} for p in listed
-        },
-    }
-    with open(new / "store.json", "w", encoding="utf-8") as file:
-        json.dump({**description, "checksum": _checksum(description)}, file, indent=1)
