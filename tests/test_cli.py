@@ -58,6 +58,8 @@ BAD = [
     (["pretrain", "bert", "model.layer=6", "--data", "c", "--out", "r"], "layers"),
     (["pretrain", "bert", "model.layers=six", "--data", "c", "--out", "r"], "a whole number"),
     (["pretrain", "mine.py", "--data", "c", "--out", "r"], "mine.py: no such file"),
+    (["pretrain", "bert", "--data", "c", "--out", "r", "--mix", "g=much"], "--mix much: write a number"),
+    (["pretrain", "bert", "--data", "c", "--out", "r", "--mix", "g=0.1", "--smoothing", "0.5"], "without a share"),
     (["resume", "nowhere"], "no recipe.json"),
     (["pretrain", "--again", "nowhere", "--out", "r"], "no recipe.json"),
     (["evaluate", "./nowhere"], "no such folder"),

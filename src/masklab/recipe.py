@@ -66,6 +66,8 @@ class Recipe:
     model: Config  # its vocabulary and padding id are taken from the data when the run begins
     objective: Any  # training.batches.Objective
     data: str = ""  # a prepared store, or a labelled table
+    mix: tuple[tuple[str, float | None], ...] = ()  # more stores, each with its share of the rows (None: by its size)
+    smoothing: float = 1.0  # shares by size go as tokens ** smoothing: below 1, small corpora are read more often
     preset: str = "paper"
     start: str = ""  # a model folder or hub name: the run begins with its weights and vocabulary
     fresh: bool = False  # take only the shape and vocabulary of `start`, with new weights (the control arm)

@@ -13,7 +13,8 @@ from masklab.errors import BadInput
 from masklab.objectives.masked_lm import MaskedLM
 from masklab.recipe import Recipe
 from masklab.training import precision
-from masklab.training.evaluation import Pretrainer, Score, evaluate, held_out_batches, total
+from masklab.training.evaluation import Judge, Pretrainer, Score
+from masklab.training.mixture import open_sources
 from masklab.training.run import Run
 
 Scores = dict[str, Score]
@@ -40,11 +41,10 @@ def judge(what: str | Path, data: str = "", rows: int | None = None) -> tuple[Sc
                        f"--tokenizer {folder}")  # fmt: skip
     length = recipe.batches.length if recipe else min(128, loaded.config.max_length)
     rows = rows or (recipe.evaluation.rows if recipe else 512)
-    batches = held_out_batches(objective, source, length, rows, 4096)
+    judged = Judge(objective, source, length, rows, 4096)
     where = precision.device()
     pretrainer = Pretrainer(loaded.model, loaded.heads, objective).to(where)
-    scores = evaluate(pretrainer, batches, precision.autocast("fp32", where), where)
-    return scores, total(objective.baseline(source, batch) for batch in batches)
+    return judged.scores(pretrainer, precision.autocast("fp32", where), where), judged.baseline
 
 
 def _is_task(recipe: Recipe) -> bool:
@@ -53,8 +53,13 @@ def _is_task(recipe: Recipe) -> bool:
 
 
 def _open(objective: Any, recipe: Recipe | None, data: str, tokenizer: Tokenizer) -> Any:
-    """The held-out part; a labelled task keeps its training file, which names the classes, and judges by another."""
+    """The held-out part, of every corpus that a run mixed.
+
+    A labelled task keeps its training file, which names the classes, and judges by another.
+    """
     if recipe is not None and _is_task(recipe):
         judged = replace(objective, held_out=data) if data else objective
         return judged.open(recipe.data, "held_out", tokenizer)
-    return objective.open(data or (recipe.data if recipe else ""), "held_out", tokenizer)
+    if recipe is not None and not data:
+        return open_sources(recipe, "held_out", tokenizer)
+    return objective.open(data, "held_out", tokenizer)

@@ -34,15 +34,16 @@ def model_folder(what: str | Path) -> Path:
 
 
 def open_run(what: str | Path, data: str = "") -> Run:
-    """A run with its data in reach, or with other `data` in their place."""
+    """A run with its data in reach, or with other `data` in the place of all of them."""
     run = Run.open(what)
     if data:
-        run.recipe = replace(run.recipe, data=data)
-    if not Path(run.recipe.data).exists():
-        raise BadInput(
-            f"{what}: its data, {run.recipe.data}, are not in reach; go to the folder where the run was begun, or say "
-            f"where they are (--data)"
-        )
+        run.recipe = replace(run.recipe, data=data, mix=())
+    for name in (run.recipe.data, *(name for name, _ in run.recipe.mix)):
+        if not Path(name).exists():
+            raise BadInput(
+                f"{what}: its data, {name}, are not in reach; go to the folder where the run was begun, or say where "
+                f"they are (--data)"
+            )
     return run
 
 

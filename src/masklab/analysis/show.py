@@ -28,6 +28,7 @@ from masklab.training import checkpoint
 from masklab.training.batches import Batch
 from masklab.training.feed import batch_at
 from masklab.training.look import LEGEND, Asked, Piece, Spell, batch_html, by_document, pieces, row_of
+from masklab.training.mixture import open_sources
 from masklab.training.run import Run
 from masklab.training.schedule import Progress
 from masklab.training.session import words_per_token
@@ -155,7 +156,7 @@ def show(what: Recipe | Run | str | Path, step: int = 0) -> Look:
         raise BadInput("the recipe names no data; give --data and the folder of a prepared corpus")
     if step < 0:
         raise BadInput(f"step {step}: steps are counted from 0")
-    source = recipe.objective.open(recipe.data, "train", start_tokenizer(recipe))
+    source = open_sources(recipe, "train", start_tokenizer(recipe))
     progress = _progress(what, source)
     if progress.steps is not None and step >= progress.steps:
         raise BadInput(f"step {step}: the run has {progress.steps:,} steps, counted from 0")

@@ -84,6 +84,19 @@ def recipe_as_asked(name: str, data: str, preset: str | None, budget: Any, chang
     return made
 
 
+def mixed(recipe: "Recipe", mix: list[str], smoothing: float | None) -> "Recipe":
+    """With more corpora: ["general=0.1", "german"] -> general for a tenth of the rows, german by its size."""
+    from dataclasses import replace
+
+    found: list[tuple[str, float | None]] = []
+    for text in mix:
+        name, sign, share = text.rpartition("=")
+        found.append((name, number(share, "--mix")) if sign else (text, None))
+    if smoothing is not None and not any(share is None for _, share in found):
+        raise BadInput("--smoothing divides by size, so it wants a --mix STORE without a share")
+    return replace(recipe, mix=tuple(found), **({} if smoothing is None else {"smoothing": smoothing}))
+
+
 def budget_as_asked(steps: int | None, tokens: str | None, words: str | None, time: str | None) -> Any:
     from masklab.training.schedule import Budget
 

@@ -14,6 +14,7 @@ from masklab.cli.common import (
     app,
     budget_as_asked,
     mean_and_deviation,
+    mixed,
     number,
     recipe_as_asked,
     score_table,
@@ -35,6 +36,16 @@ def pretrain(
     changes: Changes = None,
     data: Data = "",
     out: Annotated[Path, typer.Option(help="Folder of the run; one that holds this run is continued.")] = ...,  # type: ignore[assignment]
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Read another corpus too, for this share of the rows (without a share: by its size). Repeatable.",
+            metavar="STORE[=SHARE]",
+        ),
+    ] = None,
+    smoothing: Annotated[
+        float | None, typer.Option(help="Shares by size go as tokens ** this: 0.3 to 0.7 lifts small languages.")
+    ] = None,
     preset: Annotated[
         Literal["paper", "tuned"] | None,
         typer.Option(help="The paper's own numbers, or those that measured better.", show_default="the recipe's own"),
@@ -55,6 +66,7 @@ def pretrain(
     masklab pretrain bert --data corpus --out runs/first --time 5m
     masklab pretrain mpnet --data corpus --out runs/small --steps 2000 model.layers=4 seed=3
     masklab pretrain --again runs/first --out runs/same
+    masklab pretrain bert --data domain --mix general=0.1 --out runs/domain --time 5m
     ```
 
     Ctrl-C saves and stops; `masklab resume` goes on as if nothing had happened.
@@ -66,13 +78,14 @@ def pretrain(
     if again is not None:
         if "=" in recipe:
             recipe, changes = "", [recipe, *changes]
-        if recipe or steps or tokens or words or time:
-            raise BadInput("--again takes recipe and length from the run; name neither")
+        if recipe or steps or tokens or words or time or mix or smoothing is not None:
+            raise BadInput("--again takes recipe, corpora and length from the run; name none of them")
         made = override(Run.open(again).again(), [*([f"data={data}"] if data else []), *changes])
     else:
         if not recipe or "=" in recipe:
             raise BadInput("name a recipe, e.g. `masklab pretrain bert ...`; `masklab recipes` lists them")
         made = recipe_as_asked(recipe, data, preset, budget_as_asked(steps, tokens, words, time), changes)
+        made = mixed(made, mix or [], smoothing)
     _train(made, out)
 
 

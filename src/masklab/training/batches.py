@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from masklab.models.pattern import Inputs, Layout
 from masklab.models.transformer import Model
 from masklab.rng import integer, rng, shuffled
+from masklab.training.mixture import Mixture
 
 IGNORE = -100  # the target of a slot that asks for nothing, as in torch's cross_entropy
 
@@ -152,18 +153,27 @@ def micro_batches(
 ) -> list[Batch]:
     """The step that starts at row `first_row` of the endless shuffled stream of `source`, in `accumulate` parts.
 
-    Each epoch is a permutation of its own; the random numbers of a row belong to its place in the stream, so neither
-    the batch size nor the number of micro-batches changes what a row looks like.
+    `source` is what an objective opens, or a Mixture of several. Each epoch is a permutation of its own; the random
+    numbers of a row belong to its place in the stream, so neither the batch size nor the number of micro-batches
+    changes what a row looks like.
     """
-    n = len(objective.examples(source, length))
     places = np.arange(first_row, first_row + rows)
+    if isinstance(source, Mixture):
+        which, inner = source.divide(places)
+        sources = source.sources
+    else:
+        which, inner = np.zeros_like(places), places
+        sources = [source]
     index = np.empty_like(places)
-    for epoch in np.unique(places // n):
-        within = places // n == epoch
-        index[within] = shuffled(places[within] % n, n, integer(seed, "order", length, int(epoch)))
+    for k, one in enumerate(sources):
+        n = len(objective.examples(one, length))
+        for epoch in np.unique(inner[which == k] // n):
+            within = (which == k) & (inner // n == epoch)
+            key = integer(seed, "order", length, int(epoch), *([k] if k else []))
+            index[within] = shuffled(inner[within] % n, n, key)
     built = [
-        objective.example(source, int(i), length, rng(seed, "example", length, int(place)), progress)
-        for i, place in zip(index, places, strict=True)
+        objective.example(sources[k], int(i), length, rng(seed, "example", length, int(place)), progress)
+        for k, i, place in zip(which, index, places, strict=True)
     ]
     kind = getattr(objective, "kind", "bidirectional")
     return [

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from masklab.training.mixture import Mixture
+
 _CELLS = 1 << 26  # tokens x contexts: half a gigabyte while counting
 _TOKENS = 12_000_000  # read at most so many, from stretches spread over the corpus
 _STRETCHES = 64
@@ -35,7 +37,7 @@ def start_tokens(table: Tensor, part: Any, seed: int) -> None:
 def token_vectors(part: Any, width: int, window: int = 4, seed: int = 0) -> Tensor:
     """(V, width): a vector of length sqrt(width) for each token; tokens of like company have like vectors.
 
-    part: a corpus.store.Part.
+    part: a corpus.store.Part, or a Mixture of them, which is counted by its shares.
     """
     vectors = factor(torch.from_numpy(mutual_information(part, window)), width, seed)
     vectors -= vectors.mean(0)
@@ -73,8 +75,19 @@ def mutual_information(part: Any, window: int) -> np.ndarray:
 
 def _text(part: Any) -> tuple[np.ndarray, np.ndarray]:
     """Ids (n,) int64 of the corpus, or of stretches spread over it, and where in them documents or stretches end."""
-    total, each = len(part.ids), _TOKENS // _STRETCHES
-    if total <= _TOKENS:
+    if isinstance(part, Mixture):
+        found = [_stretches(one, int(_TOKENS * share)) for one, share in zip(part.sources, part.shares, strict=True)]
+        sizes = np.cumsum([0, *(len(ids) for ids, _ in found)])
+        return np.concatenate([ids for ids, _ in found]), np.concatenate(
+            [ends + size for (_, ends), size in zip(found, sizes, strict=False)]
+        )
+    return _stretches(part, _TOKENS)
+
+
+def _stretches(part: Any, tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `_text`, of one corpus: at most `tokens` of them."""
+    total, each = len(part.ids), max(1, tokens // _STRETCHES)
+    if total <= tokens:
         return np.asarray(part.ids, np.int64), part.documents[1:]
     begins = np.linspace(0, total - each, _STRETCHES).astype(np.int64)
     ids = np.concatenate([part.ids[b : b + each] for b in begins]).astype(np.int64)

@@ -1,5 +1,6 @@
 """How good a model is on text that it was never trained on, under masks that never change."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import nn
 
 from masklab.rng import integer, rng, shuffled
 from masklab.training.batches import Batch, LossTerm, Objective, collate
+from masklab.training.mixture import Mixture, short
 
 
 class Pretrainer(nn.Module):
@@ -29,6 +31,34 @@ class Score(NamedTuple):
     loss: float  # mean, in nats
     accuracy: float | None
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants here
+
+
+class Judge:
+    """The held-out batches of a run, and what the trivial guess scores on them.
+
+    A mixture is judged corpus by corpus: the first gives the plain names ("masked"), the others theirs ("masked of
+    general"), so that what a domain gains and what the general language loses both show.
+    """
+
+    def __init__(self, objective: Objective, source: Any, length: int, rows: int | None, tokens: int):
+        mixed = isinstance(source, Mixture)
+        self.names = [""] + ([f" of {short(name)}" for name in source.names[1:]] if mixed else [])
+        sources = source.sources if mixed else [source]
+        self.batches = [held_out_batches(objective, one, length, rows, tokens) for one in sources]
+        self.baseline = self._named(
+            total(objective.baseline(one, batch) for batch in some)
+            for one, some in zip(sources, self.batches, strict=True)
+        )
+
+    def scores(self, pretrainer: Pretrainer, autocast: Any, where: Any = "cpu") -> dict[str, Score]:
+        return self._named(evaluate(pretrainer, some, autocast, where) for some in self.batches)
+
+    def _named(self, found: Iterable[dict[str, Score]]) -> dict[str, Score]:
+        return {
+            f"{term}{name}": score
+            for name, terms in zip(self.names, found, strict=True)
+            for term, score in terms.items()
+        }
 
 
 def held_out_batches(objective: Objective, source: Any, length: int, rows: int | None, tokens: int) -> list[Batch]:

@@ -14,7 +14,7 @@ from masklab.recipe import Recipe
 from masklab.rng import integer
 from masklab.training.batches import Batch
 from masklab.training.checkpoint import State
-from masklab.training.evaluation import Score, evaluate, held_out_batches, total
+from masklab.training.evaluation import Judge, Score
 from masklab.training.feed import Feed
 from masklab.training.run import Run, RunFolder
 from masklab.training.schedule import Progress
@@ -66,10 +66,10 @@ def _train(recipe: Recipe, place: RunFolder | None, watch: Watch | None) -> Run:
              "sums": dict(sums), "environment": session.environment},
         )  # fmt: skip
 
-    held_out = held_out_batches(
+    held_out = Judge(
         recipe.objective, session.held_out, recipe.batches.length, recipe.evaluation.rows, recipe.batches.tokens
     )
-    baseline = total(recipe.objective.baseline(session.held_out, batch) for batch in held_out)
+    baseline = held_out.baseline
     if place:
         run.history = place.rewind(step)
     tell("begin", steps=progress.steps, baseline=_plain(baseline), environment=session.environment,
@@ -77,7 +77,7 @@ def _train(recipe: Recipe, place: RunFolder | None, watch: Watch | None) -> Run:
          same_bits=saved is None or saved.values["environment"] == session.environment)  # fmt: skip
 
     def judge() -> dict[str, Score]:
-        scores = evaluate(session.pretrainer, held_out, session.autocast(), session.device)
+        scores = held_out.scores(session.pretrainer, session.autocast(), session.device)
         tell("held_out", terms=_plain(scores), baseline=_plain(baseline))
         return scores
 

@@ -21,6 +21,7 @@ from masklab.rng import integer
 from masklab.training import precision
 from masklab.training.cooccurrence import start_tokens
 from masklab.training.evaluation import Pretrainer
+from masklab.training.mixture import Mixture, open_sources
 from masklab.training.optim import Optimizers
 
 
@@ -76,6 +77,8 @@ class Session:
 
 def words_per_token(source: Any) -> float:
     """How many words start in a slot, over the training rows' source; 1 where there are no word bits."""
+    if isinstance(source, Mixture):
+        return float(np.dot(source.shares, [words_per_token(one) for one in source.sources]))
     units = getattr(source, "units", None)
     return 1.0 if units is None else max(1e-6, float(np.mean(units[: 1 << 22] & WORD_START > 0)))
 
@@ -87,8 +90,8 @@ def build(recipe: Recipe, recorded: dict[str, Any] | None = None) -> Session:
     chosen = recorded["precision"] if recorded else precision.choose(recipe.precision, device)
     loaded = hub.load(recipe.start) if recipe.start else None
     tokenizer = Tokenizer.from_file(hub.find(recipe.start)) if loaded else None
-    source = recipe.objective.open(recipe.data, "train", tokenizer)
-    held_out = recipe.objective.open(recipe.data, "held_out", tokenizer)
+    source = open_sources(recipe, "train", tokenizer)
+    held_out = open_sources(recipe, "held_out", tokenizer)
     if tokenizer is not None and tokenizer.hash != source.tokenizer.hash:
         raise BadInput(
             f"{recipe.data}: made with another vocabulary than {recipe.start}; prepare the text again with "
