@@ -1,0 +1,1 @@
+"""The commands that use word vectors: nearest, analogy, similarity, odd, mean, evaluate, map, convert."""
