@@ -1,33 +1,46 @@
-"""Reads a person's text files, whatever their shape, into one stream of documents.
+"""Reads a person's text, whatever its shape, into one stream of documents, and counts all that was odd on the way.
 
-Three shapes: documents with a blank line between them, one document a line, or JSON lines with a text field; each
-plain or compressed (.gz, .xz). Lines are read one at a time: memory holds one document, however large the file.
+Files, folders, patterns such as "news/*.gz", standard input and data sets of the Hugging Face hub; formats.py knows the
+shapes, open_file.py compression and encodings. Every file is recognised before the first document is read, so that a
+wrong name or format is said at once and not after hours. Nothing is left out without being counted.
 """
 
-import gzip
-import json
-import lzma
-import zlib
+import glob
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
+from masklab.corpus import hub_data
+from masklab.corpus.document import Document, without_surrogates
+from masklab.corpus.formats import FORMATS, READERS, SHOWN, Format, Raw, recognised
+from masklab.corpus.open_file import (
+    CONTROL,
+    LONGEST,
+    NotText,
+    OpenFile,
+    guesses,
+    must_be_encoding,
+    must_be_file,
+    must_be_text,
+)
 from masklab.errors import BadInput
 
-Format = Literal["auto", "blank-line", "line", "jsonl"]
-_SHOWN = {
-    "blank-line": "documents with a blank line between them",
-    "line": "one document a line",
-    "jsonl": "JSON lines",
-}
-_PEEK = 2000  # lines that `detect` looks at
+__all__ = ["Detected", "Document", "FileRead", "Format", "Reading", "detect", "documents", "without_surrogates"]
 
-
-class Document(NamedTuple):
-    text: str
-    source: str = ""  # the file, or for the built-in corpus "package/module:name"
-    line: int = 0  # where the document begins in that file, from 1; 0 = not from a file
+Say = Callable[[str], None]
+Errors = Literal["refuse", "replace", "skip"]
+_SHOW = 3  # files of each format of which examples are said
+_STDIN = "standard input"
+_DAMAGED = "\ufffd".encode()
+_BYTES = re.compile("[\udc80-\udcff]")
 
 
 class Detected(NamedTuple):
@@ -35,151 +48,316 @@ class Detected(NamedTuple):
     message: str  # one line for a person: what was found, why, and how to say otherwise
 
 
+@dataclass
+class FileRead:
+    """One input: what it was taken for, and what came of it."""
+
+    name: str
+    path: Path
+    format: str = "auto"
+    size: int = 0  # bytes on disk
+    documents: int = 0
+    bytes: int = 0  # of their text, in UTF-8
+    left_out: str = ""  # why it was not read; "" = it was
+
+
 def documents(
     paths: str | Path | Iterable[str | Path],
     format: Format = "auto",
     text_field: str = "text",
-    say: Callable[[str], None] | None = None,
-) -> Iterator[Document]:
-    """The documents of the files in order; `say` is told what was detected for each file."""
-    listed = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    say: Say | None = None,
+    *,
+    encoding: str = "auto",
+    encoding_errors: Errors = "refuse",
+) -> "Reading":
+    """The documents of files, folders, patterns, "-" (standard input) and "hub:OWNER/NAME", in that order.
+
+    format: of all the files; "auto" recognises each by itself. text_field: the field, column or (a table without
+    header) column number that holds the text. encoding: Python's name of it; "auto" is UTF-8, or what a byte-order mark
+    says. encoding_errors: documents with bytes that the encoding does not explain are refused, left out ("skip") or
+    read with U+FFFD in their place. `say` is told, a line a file, what it was taken for, with three examples.
+    """
+    listed = [paths] if isinstance(paths, str | Path) else list(paths)
     if not listed:
         raise BadInput("no text file was given; name at least one")
-    if format not in ("auto", *_SHOWN):
-        raise BadInput(f"there is no text format {format!r}; choose one of: auto, {', '.join(_SHOWN)}")
-    for path in listed:
-        _must_be_file(path)
-    return (document for path in listed for document in _one_file(path, format, text_field, say))
+    if format not in FORMATS:
+        raise BadInput(f"there is no text format {format!r}; choose one of: {', '.join(FORMATS)}")
+    if encoding_errors not in ("refuse", "replace", "skip"):
+        raise BadInput(f"encoding_errors={encoding_errors!r}: choose one of: refuse, replace, skip")
+    must_be_encoding(encoding)
+    return Reading(listed, format, text_field, encoding, encoding_errors, say)
 
 
-def detect(path: str | Path) -> Detected:
-    """Tell a file's shape from its name and its first lines."""
-    path = Path(path)
-    _must_be_file(path)
-    name = path.name.removesuffix(".gz").removesuffix(".xz")
-    lines = [line for _, line in islice(_lines(path), _PEEK)]
-    first = next((line for line in lines if line.strip()), "")
-    if name.endswith((".jsonl", ".ndjson", ".json")):
-        found, why = "jsonl", "its name ends so"
-    elif first.lstrip().startswith("{") and _is_object(first):
-        found, why = "jsonl", "its first line is a JSON object"
-    elif "" in [line.strip() for line in "\n".join(lines).strip().split("\n")]:
-        found, why = "blank-line", "there are blank lines"
-    else:
-        found, why = "line", f"there is no blank line in its first {len(lines):,} lines"
-    other = "line" if found == "blank-line" else "blank-line"
-    message = f"{path}: read as {_SHOWN[found]}, as {why} (otherwise say format={other})"
-    return Detected(cast(Format, found), message)
+def detect(path: str | Path, text_field: str = "text") -> Detected:
+    """Tell a file's shape from its name and its first 256 KB."""
+    said: list[str] = []
+    reading = documents(path, text_field=text_field, say=said.append)
+    return Detected(reading.files[0].format, said[0])  # type: ignore[arg-type]
 
 
-def _one_file(path: Path, format: Format, field: str, say: Callable[[str], None] | None) -> Iterator[Document]:
-    if format == "auto":
-        format, message = detect(path)
-        if say:
-            say(message)
-    reader = {"blank-line": _between_blank_lines, "line": _one_a_line, "jsonl": _json_lines}[format]
-    empty = True
-    for document in reader(path, field):
-        empty = False
-        yield document
-    if empty:
-        raise BadInput(f"{path} holds no text: it is empty or blank; name a file with text in it")
+class Reading:
+    """Documents to iterate over, as often as wanted; each pass counts afresh.
 
+    files: every input with its format, documents and bytes. counts: of this pass, so far:
+      documents, bytes (of text, in UTF-8), empty (left out),
+      undecodable (documents with bytes that are not of the encoding; replaced or left out), undecodable_bytes,
+      half_characters (documents in which JSON spelt half a character, now U+FFFD), damaged (U+FFFD found in the text),
+      nul and control (characters; kept), parted (cuts in documents longer than 16 MB), unclosed (<doc> without </doc>).
+    """
 
-def _between_blank_lines(path: Path, field: str) -> Iterator[Document]:
-    held: list[str] = []
-    began = 0
-    for number, line in _lines(path):
-        if line.strip():
-            if not held:
-                began = number
-            held.append(line)
-        elif held:
-            yield Document("\n".join(held), str(path), began)
-            held = []
-    if held:
-        yield Document("\n".join(held), str(path), began)
+    def __init__(self, paths: list[str | Path], format: Format, field: str, encoding: str, errors: Errors,
+                 say: Say | None):  # fmt: skip
+        self.field, self.encoding, self.errors = field, encoding, errors
+        self.counts: Counter[str] = Counter()
+        self._spool: tempfile._TemporaryFileWrapper | None = None
+        self._open: OpenFile | None = None
+        self._done = 0
+        found = [one for path in paths for one in self._expanded(path)]
+        self._named = {id(file) for file, named in found if named}
+        self.files = list({str(file.path.absolute()): file for file, _ in reversed(found)}.values())[::-1]
+        said = Counter[str]()
+        for file in self.files:
+            self._recognise(file, format, said, say or (lambda message: None))
+        self.counts = Counter()
 
+    @property
+    def read(self) -> list[FileRead]:
+        """The inputs that are read, those left out not among them."""
+        return [file for file in self.files if not file.left_out]
 
-def _one_a_line(path: Path, field: str) -> Iterator[Document]:
-    for number, line in _lines(path):
-        if line.strip():
-            yield Document(line, str(path), number)
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(bytes on disk that were read, bytes there are), for a time still to go; data sets of the hub count none."""
+        return self._done + (self._open.position if self._open else 0), sum(file.size for file in self.read)
 
+    @property
+    def sentences(self) -> Literal["line", "rules"]:
+        """How sentences are best found: by lines where every file has one a line, else by rules."""
+        return "line" if {file.format for file in self.read} == {"sentence-line"} else "rules"
 
-def _json_lines(path: Path, field: str) -> Iterator[Document]:
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            why = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            raise BadInput(
-                f"{path}, line {number}: not valid JSON ({why}); each line must be one object such as "
-                f'{{"{field}": "..."}}'
-            ) from None
-        if not isinstance(record, dict):
-            raise BadInput(f'{path}, line {number}: not a JSON object; each line must be like {{"{field}": "..."}}')
-        if field not in record:
-            there = ", ".join(map(str, record)) or "none"
-            raise BadInput(
-                f"{path}, line {number}: no field {field!r}; the fields there are: {there}; name one of them"
-            )
-        if not isinstance(record[field], str):
-            kind = type(record[field]).__name__
-            raise BadInput(f"{path}, line {number}: field {field!r} is {kind}, not text; name another field or mend it")
-        yield Document(without_surrogates(record[field]), str(path), number)
+    def __iter__(self) -> Iterator[Document]:
+        self.counts.clear()
+        self._done = 0
+        for file in self.files:
+            file.documents = file.bytes = 0
+        for file in self.read:
+            yield from self._of_file(file)
+            if not file.documents and id(file) in self._named:
+                raise self._without_text(file)
+            self._done += file.size
+        if not self.counts["documents"]:
+            raise BadInput(f"there is no text in the {len(self.files):,} files that were found; {self._reasons()}")
 
+    def summary(self) -> list[str]:
+        """What was read and what was odd, in lines for a person."""
+        counts, found = self.counts, []
+        for format in dict.fromkeys(file.format for file in self.read):
+            files = [file for file in self.read if file.format == format]
+            texts, size = sum(file.documents for file in files), sum(file.bytes for file in files)
+            what = SHOWN.get(format, format)
+            found.append(f"{_number(len(files), 'file')}: {what}; {_number(texts, 'document')}, {size:,} bytes of text")
+        left = [file for file in self.files if file.left_out]
+        if left:
+            found.append(f"{_number(len(left), 'file')} left out: {self._reasons()}")
+        if counts["empty"]:
+            found.append(f"{_number(counts['empty'], 'empty document')} left out")
+        if counts["undecodable"]:
+            done = "left out" if self.errors == "skip" else f"{counts['undecodable_bytes']:,} bytes now U+FFFD"
+            found.append(f"{_number(counts['undecodable'], 'document')} with bytes of another encoding: {done}")
+        if counts["half_characters"]:
+            found.append(f"{_number(counts['half_characters'], 'document')} with half a character, now U+FFFD")
+        if counts["damaged"]:
+            found.append(f"{counts['damaged']:,} U+FFFD in the text: it was damaged before it came here")
+        if counts["nul"] or counts["control"]:
+            found.append(f"{counts['nul']:,} NUL and {counts['control']:,} other control characters, kept")
+        if counts["parted"]:
+            found.append(f"{_number(counts['parted'], 'cut')} in documents longer than {LONGEST >> 20} MB")
+        if counts["unclosed"]:
+            found.append(f"{_number(counts['unclosed'], 'article')} without </doc>: was the file cut short?")
+        return found
 
-def without_surrogates(text: str) -> str:
-    r"""JSON can spell half a character ("\ud83d" alone), which no file can hold: it becomes U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+    # --- which files ---
 
+    def _expanded(self, given: str | Path) -> Iterator[tuple[FileRead, bool]]:
+        """The inputs that a name stands for, and whether it names each itself."""
+        if str(given) == "-":
+            yield self._standard_input(), True
+            return
+        if str(given).startswith("hub:"):
+            yield FileRead(str(given), Path(str(given)), "hub"), True
+            return
+        path = Path(given).expanduser()
+        if path.is_dir():
+            yield from ((_file(found), False) for found in _walk(path))
+        elif path.exists() or not glob.has_magic(str(path)):
+            must_be_file(path)
+            yield _file(path), True
+        else:
+            matches = sorted(glob.glob(str(path), recursive=True))
+            if not matches:
+                raise BadInput(f"{given} matches no file; check the name")
+            for match in map(Path, matches):
+                if match.is_file():
+                    yield _file(match), False
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines from 1, without their ends (or a byte-order mark)."""
-    with _open(path) as file:
-        try:
-            for number, line in enumerate(file, 1):
-                if number == 1:
-                    if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                        raise BadInput(f"{path} is UTF-16; convert it: iconv -f utf-16 -t utf-8 {path} > new.txt")
-                    line = line.removeprefix(b"\xef\xbb\xbf")
+    def _standard_input(self) -> FileRead:
+        """Kept in a temporary file, as it is looked at before it is read; gone with this object."""
+        if self._spool is None:
+            self._spool = tempfile.NamedTemporaryFile(prefix="masklab-")  # noqa: SIM115
+            shutil.copyfileobj(sys.stdin.buffer, self._spool, 1 << 20)
+            self._spool.flush()
+        path = Path(self._spool.name)
+        return FileRead(_STDIN, path, size=path.stat().st_size)
+
+    # --- what they are ---
+
+    def _recognise(self, file: FileRead, format: Format, said: Counter[str], say: Say) -> None:
+        """Set the file's format, or why it is left out; say it, with examples for the first few files of a format."""
+        if file.format == "hub":
+            why = other = ""
+        else:
+            try:
+                found, why, other = self._looked_at(file, format)
+            except NotText as error:
+                if id(file) in self._named:
+                    raise
+                file.left_out = str(error).removeprefix(f"{file.name} ").split(";")[0]
+                return
+            file.format = found
+        said[file.format] += 1
+        if said[file.format] <= _SHOW:
+            say(f"{file.name}: {_as_what(file.format, why, other)}. It begins: {self._examples(file)}")
+        elif said[file.format] == _SHOW + 1:
+            say(f"{file.name}: {_as_what(file.format, why, other)}; further files like it are only counted")
+
+    def _looked_at(self, file: FileRead, format: Format) -> tuple[Format, str, str]:
+        if not file.size:
+            raise NotText(f"{file.name} is empty; name a file with text in it")
+        with OpenFile(file.path, self.encoding, file.name) as opened:
+            if format == "auto":
+                return recognised(opened)
+            if format != "parquet":
+                must_be_text(file.name, opened.stream.peek(1), opened.encoding)
+            return format, "", ""
+
+    def _examples(self, file: FileRead) -> str:
+        texts = [document.text for document in islice(self._of_file(file), 3)]
+        if not texts:
+            raise self._without_text(file)
+        return " | ".join(f"“{first_words(text)}”" for text in texts)
+
+    # --- their documents ---
+
+    def _of_file(self, file: FileRead) -> Iterator[Document]:
+        if file.format == "hub":
+            yield from self._counted(file, hub_data.rows(file.name, self.field))
+            return
+        with OpenFile(file.path, self.encoding, file.name) as opened:
+            self._open = opened
+            try:
+                yield from self._counted(file, READERS[file.format](opened, self.field, self.counts))
+            finally:
+                self._open = None
+
+    def _counted(self, file: FileRead, raws: Iterable[Raw]) -> Iterator[Document]:
+        counts, name = self.counts, file.name
+        for line, data, entities in raws:
+            if isinstance(data, str):
+                text = data
                 try:
-                    yield number, line.rstrip(b"\r\n").decode()
+                    data = text.encode()
+                except UnicodeEncodeError:
+                    counts["half_characters"] += 1
+                    text = without_surrogates(text)
+                    data = text.encode()
+            else:
+                try:
+                    text = data.decode()
                 except UnicodeDecodeError as error:
-                    raise BadInput(
-                        f"{path}, line {number}, byte {error.start + 1} of the line: not UTF-8; if it is Latin-1, "
-                        f"convert it: iconv -f latin1 -t utf-8 {path} > new.txt"
-                    ) from None
-        except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-            raise BadInput(f"{path}: damaged or incomplete compressed file ({error}); fetch it again") from None
+                    text = self._undecodable(file, line, data, error)
+                    if text is None:
+                        continue
+            if not text or text.isspace():
+                counts["empty"] += 1
+                continue
+            odd = len(data) - len(data.translate(None, CONTROL))
+            if odd:
+                nul = data.count(0)
+                counts["nul"] += nul
+                counts["control"] += odd - nul
+            counts["damaged"] += data.count(_DAMAGED)
+            counts["documents"] += 1
+            counts["bytes"] += len(data)
+            file.documents += 1
+            file.bytes += len(data)
+            yield Document(text, name, line, entities)
+
+    def _undecodable(self, file: FileRead, line: int, data: bytes, error: UnicodeDecodeError) -> str | None:
+        if self.errors == "refuse":
+            raise BadInput(
+                f"{file.name}, {self._where(line, data, error)}; say the right --encoding, or "
+                f"--encoding-errors replace (U+FFFD in its place) or skip (leaves the document out)"
+            )
+        self.counts["undecodable"] += 1
+        if self.errors == "skip":
+            return None
+        text, bad = _BYTES.subn("\ufffd", data.decode("utf-8", "surrogateescape"))
+        self.counts["undecodable_bytes"] += bad
+        return text
+
+    def _where(self, line: int, data: bytes, error: UnicodeDecodeError) -> str:
+        """Line and byte of the first byte that cannot be decoded, and what may help to see why."""
+        encoding = self._open.encoding.upper() if self._open else "UTF-8"
+        begin = data.rfind(b"\n", 0, error.start) + 1
+        line += data.count(b"\n", 0, begin)
+        if encoding == "UTF-8":
+            where = f"line {line}, byte {error.start - begin + 1} of the text there: not UTF-8"
+            return where + guesses(data[begin if error.start - begin < 2000 else error.start :][:4000].split(b"\n")[0])
+        text = data[begin : error.start].decode()[-30:]
+        return f"line {line}, after {text!r}: not {encoding}"
+
+    def _without_text(self, file: FileRead) -> BadInput:
+        skipped = " that can be decoded" if self.counts["undecodable"] else ""
+        return BadInput(f"{file.name} holds no text{skipped}: it is empty or blank; name a file with text in it")
+
+    def _reasons(self) -> str:
+        left = [f"{file.name} ({file.left_out})" for file in self.files if file.left_out]
+        return ", ".join(left[:5]) + (f" and {len(left) - 5:,} more" if len(left) > 5 else "")
 
 
-def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path))
-    if path.suffix == ".xz":
-        return cast(IO[bytes], lzma.open(path))
-    return path.open("rb")
+def first_words(text: str, most: int = 60) -> str:
+    """The beginning of a text on one line. first_words("To be,\\n or not", 8) -> "To be, or…"."""
+    start = " ".join(text.lstrip()[: 4 * most].split())
+    return start if len(start) <= most else start[:most].rstrip() + "…"
 
 
-def _must_be_file(path: Path) -> None:
-    if not path.exists():
-        raise BadInput(f"{path} does not exist; check the name")
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder; name the files in it, such as {path}/*.txt")
-    if path.stat().st_size == 0:
-        raise BadInput(f"{path} is empty; name a file with text in it")
+def _file(path: Path) -> FileRead:
+    return FileRead(str(path), path, size=path.stat().st_size)
 
 
-def _is_object(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except json.JSONDecodeError:
-        return False
+def _walk(folder: Path) -> list[Path]:
+    """The files of a folder and those below it, in order; names that begin with a dot are not looked at."""
+    names = set(os.listdir(folder))
+    if "store.json" in names:
+        raise BadInput(f"{folder} is a prepared corpus; name the text that it was made from")
+    if {"dataset_info.json", "state.json"} <= names or "dataset_dict.json" in names:
+        raise BadInput(f"{folder} was saved by `datasets`; read it as hub:{folder}")
+    found, seen = [], set[str]()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
+        seen.add(real)
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    found = sorted(path for path in found if path.is_file())
+    if not found:
+        raise BadInput(f"{folder} holds no files; name another folder")
+    return found
+
+
+def _as_what(format: str, why: str, other: str) -> str:
+    told = f"read as {SHOWN.get(format, 'a data set of the hub')}"
+    return told + (f", as {why} (otherwise say --format {other})" if why else "")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -12,7 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from masklab.corpus.read import _lines, _must_be_file, without_surrogates
+from masklab.corpus.document import without_surrogates
+from masklab.corpus.open_file import must_be_file, numbered_lines
 from masklab.errors import BadInput
 
 Sentence = list[tuple[str, str, int]]  # (word, tag, line) each
@@ -43,7 +44,7 @@ def read_table(path: str | Path, text: Sequence[str], label: str) -> Table:
     Columns go by the names in the header. Numbers instead of names ("4", counted from 1) mean a file without header.
     """
     path = Path(path)
-    _must_be_file(path)
+    must_be_file(path)
     texts, labels, lines = [], [], []
     for line, cells in _rows(path, [*text, label]):
         if not cells[-1]:
@@ -63,7 +64,7 @@ def read_tagged(path: str | Path, word: str = "", tag: str = "") -> Tagged:
     Unsaid: form and upos in CoNLL-U, "tokens" and "tags" in JSON lines, the first and the last column elsewhere.
     """
     path = Path(path)
-    _must_be_file(path)
+    must_be_file(path)
     return _tagged(path, word, tag, path.stat().st_mtime_ns)
 
 
@@ -123,14 +124,16 @@ def _rows(path: Path, wanted: list[str]) -> Iterator[tuple[int, list[str]]]:
     """(line, the wanted cells) of every row."""
     kind = _kind(path)
     if not kind:
-        first = next((line for _, line in _lines(path) if line.strip()), "")
+        first = next((line for _, line in numbered_lines(path) if line.strip()), "")
         kind = "jsonl" if first.lstrip().startswith("{") else "tsv" if "\t" in first else "csv"
     if kind == "jsonl":
         for line, record in _records(path):
             yield line, [_field(path, line, record, name) for name in wanted]
         return
     rows = (
-        _comma_separated(path) if kind == "csv" else ((n, line.split("\t")) for n, line in _lines(path) if line.strip())
+        _comma_separated(path)
+        if kind == "csv"
+        else ((n, line.split("\t")) for n, line in numbered_lines(path) if line.strip())
     )
     sign = "comma" if kind == "csv" else "TAB"
     if all(name.isdigit() for name in wanted):
@@ -151,7 +154,7 @@ def _rows(path: Path, wanted: list[str]) -> Iterator[tuple[int, list[str]]]:
 def _comma_separated(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Quoted cells may hold commas and line ends; the line is the one on which a row begins."""
     began = 1
-    reader = csv.reader((line + "\n" for _, line in _lines(path)), strict=True)
+    reader = csv.reader((line + "\n" for _, line in numbered_lines(path)), strict=True)
     try:
         for cells in reader:
             if cells:
@@ -172,7 +175,7 @@ def _named(path: Path, line: int, header: list[str], name: str) -> int:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         if not line.strip():
             continue
         try:
@@ -232,7 +235,7 @@ def _column(path: Path, name: str, universal: bool) -> int:
 def _tagged_columns(path: Path, columns: list[int], universal: bool) -> list[Sentence]:
     sentences: list[Sentence] = [[]]
     needed = max(2, *(column + 1 if column >= 0 else -column for column in columns))
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         if not line.strip() or line.startswith("-DOCSTART-"):
             if sentences[-1]:
                 sentences.append([])
