@@ -96,3 +96,13 @@ def test_indexing():
         made[len(made)]
     assert len(list(made)) == len(made)  # type: ignore[call-overload]
     assert len(rows(*corpus([0]), length=8, overhead=2)) == 0
+
+
+def test_a_phrase_is_not_cut_either():
+    units = np.full(20, 1 | 4, np.uint8)
+    units[8:12] = [1 | 4 | 8, 1 | 8, 1 | 8, 1 | 8]  # a phrase of four words
+    documents, sentences = np.array([0, 20]), np.array([0, 10])
+    assert pieces(documents, units, sentences, 10).tolist() == [[0, 10], [10, 20]]
+    assert pieces(documents, units, sentences, 10, uncut=1 | 4).tolist() == [[0, 8], [8, 18], [18, 20]]
+    for row in (found := rows(documents, units, sentences, 12, 2, uncut=1 | 4)).pieces:
+        assert row[0] not in (9, 10, 11), found.pieces

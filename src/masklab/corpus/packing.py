@@ -1,9 +1,9 @@
 """Packs documents into rows of one length so that almost no slot is padding.
 
-Documents are cut into pieces that fit a row, at word starts, and the pieces are packed best fit first, longest first
-(Ding et al. 2024, "Fewer truncations improve language modeling", section 3). Rows
-still half empty then, for want of short pieces, are filled with pieces cut to measure. A row is pieces side by side,
-kept apart by their document numbers.
+Documents are cut into pieces that fit a row, where words (phrases, entities) begin, and the pieces are packed best fit
+first, longest first (Ding et al. 2024, "Fewer truncations improve language modeling", section 3). Rows still half empty
+then, for want of short pieces, are filled with pieces cut to measure. A row is pieces side by side, kept apart by their
+document numbers.
 """
 
 from itertools import pairwise
@@ -42,26 +42,30 @@ class Rows:
 
 
 def rows(documents: np.ndarray, units: np.ndarray, sentences: np.ndarray, length: int, overhead: int,
-         packed: bool = True) -> Rows:  # fmt: skip
-    """Cut and pack. documents: (n + 1,) token offsets; sentences: (m,) token offsets of sentence starts."""
+         packed: bool = True, uncut: int = WORD_START) -> Rows:  # fmt: skip
+    """Cut and pack. documents: (n + 1,) token offsets; sentences: (m,) token offsets of sentence starts.
+
+    uncut: the start bits of the units that no cut may go through: one falls where a unit of every such layer begins.
+    """
     room = length - overhead
     if room < 1:
         raise BadInput(f"a row of {length} has no room for text beside {overhead} special tokens; ask for longer rows")
-    found = pieces(documents, units, sentences, room)
+    found = pieces(documents, units, sentences, room, uncut)
     row = np.arange(len(found))
     if packed:
         row = pack(found[:, 1] - found[:, 0] + overhead, length)
-        found, row = _topped_up(found, row, units, length, overhead)
+        found, row = _topped_up(found, row, units, length, overhead, uncut)
     order = np.argsort(row, kind="stable")  # within a row: in the corpus' order
     sizes = np.bincount(row)
     return Rows(found[order], np.cumsum([0, *sizes[sizes > 0]], dtype=np.int64), length, overhead)
 
 
-def pieces(documents: np.ndarray, units: np.ndarray, sentences: np.ndarray, room: int) -> np.ndarray:
+def pieces(documents: np.ndarray, units: np.ndarray, sentences: np.ndarray, room: int,
+           uncut: int = WORD_START) -> np.ndarray:  # fmt: skip
     """(pieces, 2) int64 [start, end): each document in stretches of at most `room` tokens, in order.
 
     A cut falls on a sentence start if there is one in the last 1/64 of the stretch (earlier ones would cost more
-    padding than they are worth), else on the last word start; inside a word only when one word fills the whole stretch.
+    padding than they are worth), else on the last unit's start; inside a unit only when one fills the whole stretch.
     """
     start, end = documents[:-1].astype(np.int64), documents[1:].astype(np.int64)
     some = end > start
@@ -70,7 +74,7 @@ def pieces(documents: np.ndarray, units: np.ndarray, sentences: np.ndarray, room
     while len(start):  # one round takes the next piece of every document that is not done
         long = end - start > room
         cut = end.copy()
-        cut[long] = _cuts(start[long], start[long] + room, units, sentences, room)
+        cut[long] = _cuts(start[long], start[long] + room, units, sentences, room, uncut)
         found.append(np.stack([start, cut], 1))
         start, end = cut[long], end[long]
     if not found:
@@ -79,28 +83,30 @@ def pieces(documents: np.ndarray, units: np.ndarray, sentences: np.ndarray, room
     return every[np.argsort(every[:, 0], kind="stable")]
 
 
-def _cuts(start: np.ndarray, limit: np.ndarray, units: np.ndarray, sentences: np.ndarray, room: int) -> np.ndarray:
+def _cuts(start: np.ndarray, limit: np.ndarray, units: np.ndarray, sentences: np.ndarray, room: int,
+          uncut: int) -> np.ndarray:  # fmt: skip
     """The best place to cut in (start, limit] for each stretch."""
     if not len(start):
         return limit
-    cut = _last_word_start(start, limit, units, min(room, _LOOK_BACK))
+    cut = _last_start(start, limit, units, min(room, _LOOK_BACK), uncut)
     missing = cut < 0
     if missing.any() and room > _LOOK_BACK:
-        cut[missing] = _last_word_start(start[missing], limit[missing], units, room)
+        cut[missing] = _last_start(start[missing], limit[missing], units, room, uncut)
     cut = np.where(cut < 0, limit, cut)
     if len(sentences):
         sentence = sentences[np.maximum(np.searchsorted(sentences, limit, side="right") - 1, 0)]
         near = (sentence > start) & (sentence <= limit) & (limit - sentence <= room // 64)
+        near &= units[np.minimum(sentence, len(units) - 1)] & uncut == uncut  # a layer's unit may reach over it
         cut = np.where(near, sentence, cut)
     return cut
 
 
-def _last_word_start(start: np.ndarray, limit: np.ndarray, units: np.ndarray, back: int) -> np.ndarray:
-    """The last word start in (limit - back, limit], or -1."""
+def _last_start(start: np.ndarray, limit: np.ndarray, units: np.ndarray, back: int, uncut: int) -> np.ndarray:
+    """The last token in (limit - back, limit] where units of all layers begin, or -1."""
     cut = np.empty(len(start), np.int64)
     for a in range(0, len(start), 1 << 16):  # bounded memory: the table below is (65536, back)
         at = limit[a : a + (1 << 16), None] - np.arange(back)
-        good = ((units[at] & WORD_START) != 0) & (at > start[a : a + (1 << 16), None])
+        good = ((units[at] & uncut) == uncut) & (at > start[a : a + (1 << 16), None])
         cut[a : a + (1 << 16)] = np.where(good.any(1), limit[a : a + (1 << 16)] - good.argmax(1), -1)
     return cut
 
@@ -146,9 +152,9 @@ def _place(todo: np.ndarray, row: np.ndarray, cost: int, left: int, into: np.nda
 
 
 def _topped_up(
-    found: np.ndarray, row: np.ndarray, units: np.ndarray, length: int, overhead: int
+    found: np.ndarray, row: np.ndarray, units: np.ndarray, length: int, overhead: int, uncut: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Dissolve the emptiest rows into the room that is left in the others, cutting at word starts; few rows need it."""
+    """Dissolve the emptiest rows into the room that is left in the others, cutting at unit starts; few rows need it."""
     room = length - np.bincount(row, found[:, 1] - found[:, 0] + overhead).astype(np.int64)
     sparse = np.flatnonzero(room >= overhead + _WORTH)
     sparse = sparse[np.argsort(room[sparse], kind="stable")]
@@ -168,7 +174,7 @@ def _topped_up(
         into = takers[taker]
         start, end = loose.pop()
         cut = min(end, start + int(room[into]) - overhead)
-        while start < cut < end and not units[cut] & WORD_START:
+        while start < cut < end and units[cut] & uncut != uncut:
             cut -= 1
         if cut > start:
             of[into].append((start, cut))

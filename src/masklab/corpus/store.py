@@ -34,6 +34,7 @@ from masklab.errors import BadInput
 
 VERSION = 2
 PARTS = ("train", "held_out")
+LAYERS = ("words", "phrases", "entities")  # each has two bits of a unit byte: begins a unit, is a real one
 TEXT = "text.jsonl.zst"
 _SMALL = 1 << 20  # files up to so many bytes are checked in full on opening
 
@@ -59,7 +60,7 @@ class Store:
         checked(self.path, self.text_description["files"])
         checked(self.folder, self.tokens_description["files"])
         self.tokenizer = Tokenizer.from_file(self.folder)
-        self.held_out: np.ndarray = _mapped(self.path / "held_out.npy")  # (documents,) bool
+        self.held_out: np.ndarray = mapped(self.path / "held_out.npy")  # (documents,) bool
         self._blocks = np.load(self.path / "blocks.npy")
         self._block = lru_cache(maxsize=4)(self._read_block)
 
@@ -123,12 +124,13 @@ class Part:
         self.tokenizer = store.tokenizer
         described = store.tokens_description
         self.layers: list[str] = described["layers"]  # which pairs of bits `units` has: "words", "phrases", "entities"
+        self.uncut = sum(1 << 2 * LAYERS.index(layer) for layer in self.layers)  # their start bits, together
         self.hash: str = described["parts"][name]["hash"]
-        self.ids: np.ndarray = _mapped(self.folder / "ids.npy")  # (tokens,) uint16 or uint32
-        self.units: np.ndarray = _mapped(self.folder / described["units"])  # (tokens,) uint8, bits of units.py
-        self.documents: np.ndarray = _mapped(self.folder / "documents.npy")  # (n + 1,) int64 token offsets
-        self.sentences: np.ndarray = _mapped(self.folder / "sentences.npy")  # (m,) int64 offsets of sentence starts
-        self.numbers: np.ndarray = _mapped(self.folder / "numbers.npy")  # (n,) int64: `store.text(numbers[i])`
+        self.ids: np.ndarray = mapped(self.folder / "ids.npy")  # (tokens,) uint16 or uint32
+        self.units: np.ndarray = mapped(self.folder / described["units"])  # (tokens,) uint8, bits of units.py
+        self.documents: np.ndarray = mapped(self.folder / "documents.npy")  # (n + 1,) int64 token offsets
+        self.sentences: np.ndarray = mapped(self.folder / "sentences.npy")  # (m,) int64 offsets of sentence starts
+        self.numbers: np.ndarray = mapped(self.folder / "numbers.npy")  # (n,) int64: `store.text(numbers[i])`
         self._rows: dict[tuple[int, int, bool], Rows] = {}
 
     def __reduce__(self):
@@ -164,7 +166,7 @@ class Part:
                     return Rows(kept["pieces"], kept["offsets"], length, overhead)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             pass  # not there, or damaged: it is only a copy
-        found = packing.rows(self.documents, self.units, self.sentences, length, overhead, packed)
+        found = packing.rows(self.documents, self.units, self.sentences, length, overhead, packed, self.uncut)
         try:
             with files.atomic_write(file) as out:
                 np.savez(out, pieces=found.pieces, offsets=found.offsets, hash=np.array(self.hash))
@@ -229,6 +231,7 @@ def _checksum(description: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
-def _mapped(file: Path) -> np.ndarray:
+def mapped(file: Path) -> np.ndarray:
+    """A .npy file as a read-only array that takes no memory of its own."""
     found = np.load(file, mmap_mode="r")
     return found.view(np.ndarray)  # plain arrays slice several times faster than np.memmap
