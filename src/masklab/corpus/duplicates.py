@@ -58,10 +58,10 @@ class Shingles:
         joins[first] = False  # each later document of a shingle joins the one before it
         later = np.flatnonzero(joins)
         pairs = np.unique(np.stack([document[later - 1], document[later]], 1), axis=0)
-        return _united(parent, pairs)
+        return united(parent, pairs)
 
 
-def _united(parent: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def united(parent: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Union-find, the smaller number being the root: pairs (1, 2), (2, 4) of 5 -> [0, 1, 1, 3, 1]."""
     up = parent.tolist()
 
