@@ -23,7 +23,7 @@ _FACE = r"\s*(?:[:;=][-o']?[)(\]DPpO/\\|*]+(?=\s|$)|[\U0001F300-\U0001FAFF☺☹
 # The marks, closing quotes and brackets, notes such as [3], smileys, and the space up to the next sentence; or a line
 # end. It begins with a set of characters, which the regular expression engine finds quickly.
 _ENDS = re.compile(
-    rf"[.!?…\n{_WIDE}](?:(?<!\n)[.!?…{_WIDE}]*([{_CLOSE}]*)(?:[“‟](?=\s))?(?:\[\d{{1,3}}\])*(?:[ \xa0\u202f][»])?"
+    rf"[.!?…\n{_WIDE}](?:(?<!\n)[.!?…{_WIDE}]*([{_CLOSE}]*)(?:[“‟«](?=\s))?(?:\[\d{{1,3}}\])*(?:[ \xa0\u202f]»(?=\s))?"
     rf"(?:{_FACE})*)?\s*"
 )
 _LINES = re.compile(r"(?:\A|\n)\s*(?=\S)")
@@ -42,7 +42,7 @@ def _words(text: str) -> frozenset[str]:
 
 _TITLES = _words(
     "mr mrs ms dr prof rev hon gen col maj capt lt sgt cmdr adm gov sen rep messrs mme mlle sra dra srta mt ft "
-    "vs cf ca approx viz e.g i.e bzw vgl z.b т.е डॉ श्री"
+    "vs cf ca approx viz e.g i.e bzw vgl z.b т.е ул им проф डॉ श्री"
 )  # another word always follows
 _NUMBERED = _words("no nos nr fig figs eq eqs sec secs vol vols ch pp p pt art app par lines ver tab")
 _ABBREVIATIONS = _words(
@@ -57,6 +57,7 @@ _STARTERS = _words(
     "under other here let finally later today meanwhile nevertheless moreover furthermore thus therefore nobody"
 )
 _SURE_STARTERS = _words("he she it they we i this these those there but however then")  # in text without capitals
+_SPECIAL = _TITLES | _NUMBERED | _ABBREVIATIONS
 _MONTHS = _words("januar februar märz april mai juni juli august september oktober november dezember")
 _PARTICLES = "とっなのをはがにもでやかへ"  # Japanese goes on after a closing quote with these
 
@@ -91,8 +92,9 @@ def split(text: str, mode: Mode = "rules") -> list[str]:
 def examples(texts: Iterable[str], mode: Mode = "rules", most: int = 10) -> list[str]:
     """Sentences from all over the first 200 texts, long ones shortened in their middle, for a person to judge."""
     found = [sentence for text in islice(texts, 200) for sentence in split(text[:5000], mode)[:50]]
-    step = max(1, len(found) // most)
-    shown = [" ".join(sentence.split()) for sentence in found[step // 2 :: step][:most]]
+    count = min(most, len(found))
+    picked = [i * len(found) // count + i % (len(found) // count) for i in range(count)]
+    shown = [" ".join(found[at].split()) for at in picked]
     return [line if len(line) <= 110 else f"{line[:70].rstrip()} … {line[-35:].lstrip()}" for line in shown]
 
 
@@ -114,11 +116,16 @@ def _by_rules(text: str, first: int) -> list[int]:
     width = max(map(len, text.split("\n"))) if "\n" in text and wrapped(text) >= 0.5 else 0
     found = [first]
     for match in _ENDS.finditer(text, first):
-        after = match.end()
+        at, after = match.span()
         if after == length:
             break
-        sign = text[match.start()]
-        if sign in ".!?" and not text[after - 1].isspace() and text[after] < "\u2e80" and after - match.start() == 1:
+        sign = text[at]
+        if sign == "." and after == at + 2 and text[after].isupper() and at > found[-1] + 5:  # a short way for most
+            word = text[max(text.rfind(" ", at - 24, at) + 1, found[-1]) : at]
+            if word.isalpha() and len(word) > 1 and word.isascii() and word.lower() not in _SPECIAL:
+                found.append(after)
+                continue
+        if sign in ".!?" and not text[after - 1].isspace() and text[after] < "\u2e80" and after - at == 1:
             continue  # 3.5, example.org
         if "\n" in match.group() and (not width or _broken_here(text, match, width)):
             found.append(after)
@@ -174,13 +181,18 @@ def _bracket_began(text: str, at: int, begin: int, closed: str) -> bool:
     """A sentence that ends inside brackets ends only if it began with them: (He went.) but not he went (really?) on."""
     for close, opener in (")(", "）（", "][", "】【"):
         if close in closed:
-            return text.find(opener, begin, begin + 3) >= 0 or opener not in text[max(begin, at - 1000) : at]
+            began = text[begin : begin + 4].lstrip(_OPENERS.replace(opener, ""))
+            return began.startswith(opener) or opener not in text[max(begin, at - 1000) : at]
     return True
 
 
 def _ellipsis_ends(text: str, at: int, begin: int, closed: str, before: str, following: str) -> bool:
     """他走了……她哭了 ends; 我……我不知道 is a stammer, and a sentence may begin with …… ."""
-    if following in "，、；：。！？" or before == following or at - begin < 2 or before in "“‘「『（\"'：，":
+    if following in "，、；：。！？":
+        return False
+    if closed and at - begin < 2:  # “……”
+        return True
+    if before == following or at - begin < 2 or before in "“‘「『（\"'：，":
         return False
     return not (text[at - 2] in "“‘「『（\"'：，。！？" and not closed)
 
@@ -196,7 +208,7 @@ def _ends_spaced(text: str, at: int, after: int, begin: int, run: str, closed: s
     while here < len(text) - 1 and here < after + 4 and text[here] in _OPENERS:
         here += 1
     following = text[here]
-    if following in ",;:)]}»”%&/=":
+    if following in ",;:)]}”%&/=":
         return False
     found = _WORD.match(text, here, here + 20)
     word = found.group() if found else ""
