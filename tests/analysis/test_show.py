@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from masklab.analysis.show import show, spelling
-from masklab.corpus.tokenizer import train_wordpiece
+from masklab.corpus.train_tokenizer import train_wordpiece
 from masklab.errors import BadInput
 from masklab.models.config import Config
 from masklab.models.pattern import Inputs, prefix, visible_numpy

@@ -10,7 +10,8 @@ import tokenizers
 from tokenizers import models, pre_tokenizers
 from transformers import AutoTokenizer
 
-from masklab.corpus.tokenizer import ROLES, Tokenizer, train_wordpiece
+from masklab.corpus.tokenizer import ROLES, Tokenizer
+from masklab.corpus.train_tokenizer import train_wordpiece
 from masklab.errors import BadInput
 
 TEXTS = [
@@ -69,7 +70,7 @@ def test_fast_and_full_encodings_agree(trained):
 
 def test_training_is_the_same_in_every_process(trained):
     code = (
-        "import json, sys; from masklab.corpus.tokenizer import train_wordpiece;"
+        "import json, sys; from masklab.corpus.train_tokenizer import train_wordpiece;"
         "print(train_wordpiece(json.load(sys.stdin), 200).hash)"
     )
     hashes = {

@@ -7,24 +7,20 @@ file trains it reproducibly, knows the special tokens of every family by role, a
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Encoding
 
-from masklab.corpus.units import batched, code_points, kinds, word_characters, word_starts
 from masklab.errors import BadInput
 from masklab.files import atomic_write
 
 ROLES = ("cls", "pad", "sep", "unk", "mask")
-_TRAINED: dict[str, str] = dict(zip(ROLES, ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"), strict=True))  # ids 0 to 4
 _USUAL = {"cls": ("[CLS]", "<s>"), "pad": ("[PAD]", "<pad>"), "sep": ("[SEP]", "</s>"), "unk": ("[UNK]", "<unk>"),
           "mask": ("[MASK]", "<mask>")}  # fmt: skip
-SAMPLE = 30_000_000  # characters that are enough to train a vocabulary on (8192 pieces: 4 s); memory is bounded by it
-_COVERAGE = 0.9999  # share of the characters that the alphabet covers; rarer ones make their word [UNK]
 
 
 class Tokenizer:
@@ -112,72 +108,6 @@ class Tokenizer:
         return cls(inner, {role: _special(file, inner, role, said) for role in ROLES}, config or None)
 
 
-def train_wordpiece(texts: Iterable[str], size: int = 8192, lowercase: bool = True) -> Tokenizer:
-    """A WordPiece vocabulary of at most `size` entries; the first SAMPLE characters of `texts` are used.
-
-    The same texts give the same vocabulary. (By itself the library numbers the continuing characters, "##e", in the
-    order of a randomly seeded hash table, and merges of equal count follow those numbers: here they come in order.)
-    """
-    sample = list(_up_to(texts, SAMPLE))
-    normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    alphabet, continuing = _alphabet(sample, normalizer, size)
-    specials = list(_TRAINED.values())
-    least = len(specials) + len(alphabet) + len(continuing)
-    if size <= least:
-        raise BadInput(f"a vocabulary of {size} is too small: special tokens and letters take {least}; ask for more")
-    learner = tokenizers.Tokenizer(models.WordPiece(unk_token=_TRAINED["unk"]))
-    learner.normalizer = normalizer
-    learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size, min_frequency=2, show_progress=False, special_tokens=specials + continuing,
-        initial_alphabet=alphabet, limit_alphabet=len(alphabet),
-    )  # fmt: skip
-    learner.train_from_iterator(sample, trainer)
-    inner = tokenizers.Tokenizer(models.WordPiece(learner.get_vocab(), unk_token=_TRAINED["unk"]))
-    inner.normalizer = normalizer
-    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    inner.add_special_tokens(specials)
-    inner.decoder = decoders.WordPiece(prefix="##")
-    inner.post_processor = processors.TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0",
-        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-        special_tokens=[(name, inner.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
-    )
-    return Tokenizer(inner, dict(_TRAINED))
-
-
-def _up_to(texts: Iterable[str], characters: int) -> Iterator[str]:
-    for text in texts:
-        if characters <= 0:
-            return
-        yield text[:characters]
-        characters -= len(text)
-
-
-def _alphabet(sample: list[str], normalizer: normalizers.Normalizer, size: int) -> tuple[list[str], list[str]]:
-    """The characters worth an entry, and those of them seen inside words ("##e"); both in order."""
-    counts = np.zeros(0x110000, np.int64)
-    inside = np.zeros(0x110000, bool)
-    for some in batched(sample, 1_000_000):
-        code = code_points("\n".join(some))
-        kind = kinds(code)
-        seen = np.bincount(code)
-        counts[: len(seen)] += seen
-        inside[code[word_characters(kind) & ~word_starts(kind)]] = True
-    spelled: dict[str, int] = {}
-    continuing: set[str] = set()
-    for point in np.flatnonzero(counts).tolist():
-        # "É" is "e" to a lower-casing normaliser; Korean syllables come apart into letters
-        letters = "".join(normalizer.normalize_str(chr(point)).split())
-        for letter in letters:
-            spelled[letter] = spelled.get(letter, 0) + int(counts[point])
-        continuing.update(letters if inside[point] else letters[1:])
-    ranked = sorted(spelled, key=lambda letter: (-spelled[letter], letter))
-    covered = np.cumsum([spelled[letter] for letter in ranked]) / max(1, sum(spelled.values()))
-    kept = ranked[: min(int(np.searchsorted(covered, _COVERAGE)) + 1, size // 2)]
-    return sorted(kept), [f"##{letter}" for letter in sorted(continuing.intersection(kept))]
-
-
 def _config(names: dict[str, str]) -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -202,7 +132,7 @@ def _special(file: Path, inner: tokenizers.Tokenizer, role: str, said: dict[str,
             return name
     raise BadInput(
         f"{file} has no {role} token, which masked training needs; add one in transformers: "
-        f"tokenizer.add_special_tokens({{'{role}_token': '{_TRAINED[role]}'}}), then save_pretrained"
+        f"tokenizer.add_special_tokens({{'{role}_token': '{_USUAL[role][0]}'}}), then save_pretrained"
     )
 
 
