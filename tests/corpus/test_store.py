@@ -21,7 +21,8 @@ from masklab.corpus import prepare as prepare_module
 from masklab.corpus.prepare import choose, prepare
 from masklab.corpus.read import Document
 from masklab.corpus.store import Store
-from masklab.corpus.tokenizer import Tokenizer, train_wordpiece
+from masklab.corpus.tokenizer import Tokenizer
+from masklab.corpus.train_tokenizer import train_wordpiece
 from masklab.corpus.units import WORD_REAL, WORD_START
 from masklab.errors import BadInput
 

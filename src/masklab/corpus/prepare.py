@@ -20,7 +20,8 @@ from masklab.corpus import sentences
 from masklab.corpus.duplicates import Shingles
 from masklab.corpus.read import Document, without_surrogates
 from masklab.corpus.store import PARTS, TEXT, Store, describe, read_block
-from masklab.corpus.tokenizer import SAMPLE, Tokenizer, train_wordpiece
+from masklab.corpus.tokenizer import Tokenizer
+from masklab.corpus.train_tokenizer import SAMPLE, train_wordpiece
 from masklab.corpus.units import WORD_START, code_points, word_bits
 from masklab.errors import BadInput
 
