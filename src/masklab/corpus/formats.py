@@ -186,8 +186,10 @@ def _article(lines: list[bytes]) -> bytes:
 
 
 def _json_lines(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+    scan = json.JSONDecoder().raw_decode
     for number, line in file.lines():
-        if line.isspace():
+        line = line.strip()
+        if not line:
             continue
         strict = True
         try:
@@ -195,14 +197,19 @@ def _json_lines(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Ra
         except UnicodeDecodeError:
             text, strict = line.decode("utf-8", "surrogateescape"), False
         try:
-            record = json.loads(text)
+            record, end = scan(text)
+            if end < len(text):
+                raise json.JSONDecodeError("something follows the object", text, end)
         except (json.JSONDecodeError, RecursionError) as error:
             why = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
             raise BadInput(
                 f"{file.name}, line {number}: not valid JSON ({why}); each line must be one object such as "
                 f'{{"{field}": "..."}} (or say --format json, if objects go over several lines)'
             ) from None
-        yield _of_record(record, field, file.name, number, strict)
+        if strict and type(record) is dict and type(record.get(field)) is str and "entities" not in record:
+            yield number, record[field], ()
+        else:
+            yield _of_record(record, field, file.name, number, strict)
 
 
 def _of_record(record: Any, field: str, name: str, line: int, strict: bool) -> Raw:
