@@ -90,7 +90,7 @@ def _train(recipe: Recipe, place: RunFolder | None, watch: Watch | None) -> Run:
                 began = time.perf_counter()
                 batches = feed.next()
                 factor = recipe.schedule.factor(progress.at(step))
-                norm = _step(session, batches, step, factor, sums)
+                norm = one_step(session, batches, step, factor, sums)
                 step += 1
                 tokens += sum(b.tokens for b in batches)
                 words += sum(b.words for b in batches)
@@ -133,7 +133,7 @@ def _train(recipe: Recipe, place: RunFolder | None, watch: Watch | None) -> Run:
     return run
 
 
-def _step(session: Session, batches: list[Batch], step: int, factor: float, sums: dict[str, list[float]]) -> float:
+def one_step(session: Session, batches: list[Batch], step: int, factor: float, sums: dict[str, list[float]]) -> float:
     """One optimizer step over its micro-batches; adds each term's sum and count to `sums`; the gradient's norm."""
     counts: dict[str, int] = defaultdict(int)  # over the whole step, so that splitting it changes nothing
     for batch in batches:
