@@ -20,13 +20,13 @@ import numba
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "boundscheck": False, "error_model": "numpy"}
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: Callable[..., Any], fastmath: bool = True) -> Any:
     """Compile `function` for the CPU without the interpreter lock and keep the machine code on disk.
 
     A cached kernel is compiled again when its own file changed or the file of any kernel it calls; numba by itself
     would look at the first alone.
     """
-    compiled = numba.njit(**OPTIONS)(function)
+    compiled = numba.njit(**OPTIONS | {"fastmath": fastmath})(function)
     try:
         compiled.enable_caching()
     except RuntimeError:  # neither the package nor the user's home can be written to

@@ -7,9 +7,13 @@ Writing: the shortest of 6 to 9 digits that reads back as the same float32 (9 al
 """
 
 import math
+from functools import partial
 
-import numba
 import numpy as np
+
+from masklab.word_vectors.compiling import kernel
+
+exact = partial(kernel, fastmath=False)  # the last bit of every number matters here
 
 FINE, SHORT, LONG, ODD, NAMELESS = range(5)  # what `parse` says of a line
 
@@ -23,7 +27,7 @@ _NEAR = 16  # units in a double's last place; the arithmetic below is off by les
 _SMALLEST, _LARGEST = 2.0**-126, 3.4e38  # between them float32 has all its 24 bits
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@exact
 def parse(text, dim, out, spans, states):
     """Lines "word number ... number" of `text` (bytes, the last line ended) -> how many lines there were.
 
@@ -61,7 +65,7 @@ def parse(text, dim, out, spans, states):
     return line
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@exact
 def _look_again(text, start, end, row, span, scratch, bits):
     """The line between `start` and `end` from its end backwards: the last fields are the numbers, all else the word."""
     while end > start and _is_gap(text[end - 1]):
@@ -98,19 +102,19 @@ def _look_again(text, start, end, row, span, scratch, bits):
     return FINE
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@exact
 def _is_gap(byte):
     return byte in (_SPACE, _TAB, _RETURN)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@exact
 def _behind_gap(text, at):
     while _is_gap(text[at]):
         at += 1
     return at
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@exact
 def _number(text, at, scratch, bits):
     """What stands at `at`, read as a number -> (where that ends, its value, whether it is exactly the nearest float32).
 
@@ -163,7 +167,7 @@ def _number(text, at, scratch, bits):
     return at, (-value if negative else value), exact
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@exact
 def render(names, ends, vectors, text, stops, states):
     """Lines "word number ... number\\n" into `text` (bytes, room for every name and 17 bytes a number).
 
@@ -188,7 +192,7 @@ def render(names, ends, vectors, text, stops, states):
         stops[line] = at
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@exact
 def _write(text, at, value, digits):
     """One number at `at` -> (where it ends, whether it is there). 0.5 -> "0.5", 3 -> "3.0", 0.0000012 -> "1.2e-06"."""
     size = abs(float(value))
