@@ -6,6 +6,7 @@ text and memory is bounded: when too many shingles are held, half of them are le
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -87,7 +88,7 @@ def shingles(texts: list[str], words: int) -> tuple[np.ndarray, np.ndarray]:
     for k in range(words):
         run = run * _ODD + hashes[k : k + n]
     inside = document[:n] == document[words - 1 :]
-    return _mixed(run[inside]), document[:n][inside]
+    return mixed(run[inside]), document[:n][inside]
 
 
 def word_hashes(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -99,10 +100,14 @@ def word_hashes(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     if not len(at):
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
     begins = np.flatnonzero(word_starts(kind)[at])
-    place = np.arange(len(at)) - np.repeat(begins, np.diff(begins, append=len(at)))
-    letter = _mixed(_lower(code[at]).astype(np.uint64)) * _powers()[place & 63]
     ends = np.cumsum([len(text) + 1 for text in texts])
-    return _mixed(np.add.reduceat(letter, begins)), np.searchsorted(ends, at[begins], side="right")
+    return spelling_hashes(lower(code[at]), begins), np.searchsorted(ends, at[begins], side="right")
+
+
+def spelling_hashes(code: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """(words,) uint64. code: (letters,) of the words, side by side; begins: (words,) where each begins in it."""
+    place = np.arange(len(code)) - np.repeat(begins, np.diff(begins, append=len(code)))
+    return mixed(np.add.reduceat(mixed(code.astype(np.uint64)) * _powers()[place & 63], begins))
 
 
 def leak(train: Iterable[str], held_out: Iterable[str], words: int = 16) -> float:
@@ -119,7 +124,7 @@ def leak(train: Iterable[str], held_out: Iterable[str], words: int = 16) -> floa
     return float(counts[seen].sum() / counts.sum())
 
 
-def _mixed(x: np.ndarray) -> np.ndarray:
+def mixed(x: np.ndarray) -> np.ndarray:
     """Stafford's 64-bit finaliser: every input bit reaches every output bit."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -132,9 +137,10 @@ for _point in range(len(_LOWER)):
         _LOWER[_point] = ord(chr(_point).lower())
 
 
-def _lower(code: np.ndarray) -> np.ndarray:
+def lower(code: np.ndarray) -> np.ndarray:
     return np.where(code < len(_LOWER), _LOWER[np.minimum(code, len(_LOWER) - 1)], code)
 
 
+@lru_cache(maxsize=1)
 def _powers() -> np.ndarray:
     return np.cumprod(np.full(64, _ODD, np.uint64))

@@ -67,6 +67,11 @@ def word_characters(kind: np.ndarray) -> np.ndarray:
     return (kind != _SPACE) & (kind != _SIGN)
 
 
+def space(kind: np.ndarray) -> np.ndarray:
+    """(characters,) bool: white space."""
+    return kind == _SPACE
+
+
 def chinese(code: np.ndarray) -> np.ndarray:
     """(characters,) bool: a Chinese character."""
     return kinds(code) == _SINGLE
@@ -75,7 +80,13 @@ def chinese(code: np.ndarray) -> np.ndarray:
 def unspaced(code: np.ndarray) -> np.ndarray:
     """(characters,) bool: a letter of a script in which words stand without spaces between them."""
     kind = kinds(code)
-    return (kind == _SINGLE) | (kind == _UNSPACED) | ((code >= 0x30A0) & (code <= 0x30FF))  # katakana
+    katakana = (code >= 0x30A0) & (code <= 0x30FF) & (kind == _ALNUM)
+    return (kind == _SINGLE) | (kind == _UNSPACED) | katakana
+
+
+def fine_starts(code: np.ndarray) -> np.ndarray:
+    """(characters,) bool: where a word, a sign, or a single letter of an unspaced script begins."""
+    return word_starts(np.where(unspaced(code), _UNSPACED, kinds(code)).astype(np.uint8))
 
 
 def word_bits(code: np.ndarray, begin: np.ndarray, end: np.ndarray, fresh: np.ndarray) -> np.ndarray:
@@ -101,18 +112,18 @@ def unit_bits(
     laid = _Laid(kind, code, begin, end, fresh)
     starts, real = word_starts(kind), word_characters(kind) & (kind != _JOINS)
     if "words" in layers:
-        starts, inside = _with_spans(starts, layers["words"])
+        starts, inside = with_spans(starts, layers["words"])
         bits = laid.bits(starts, real | inside, layers["words"])
     else:
         bits = laid.bits(starts, real)
     for place, name in enumerate(LAYERS[1:], 1):
         if name in layers:
-            own, inside = _with_spans(starts, layers[name])
+            own, inside = with_spans(starts, layers[name])
             bits |= laid.bits(own, inside, layers[name]) << 2 * place
     return bits
 
 
-def _with_spans(starts: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def with_spans(starts: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where units begin when each span is one, and which characters are in a span; (characters,) bool both."""
     edge = np.zeros(len(starts) + 1, np.int32)
     edge[spans[:, 0]] += 1  # spans are disjoint, so no place comes twice
