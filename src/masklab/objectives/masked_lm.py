@@ -48,11 +48,18 @@ class MaskedLM:
 
     def hide(self, row: Row, tokenizer: Any, rng: np.random.Generator, progress: float) -> Example:
         """Choose what to ask for, hide it 80/10/10, and keep what was there as the targets."""
+        slots = choose(row, self.rate_at(progress), self.unit, rng)
+        return self.hide_at(row, slots, rng.random(len(slots)), tokenizer, rng)
+
+    def rate_at(self, progress: float) -> float:
         first = self.rate if self.start_rate is None else self.start_rate
-        slots = choose(row, first + (self.rate - first) * progress, self.unit, rng)
+        return first + (self.rate - first) * progress
+
+    def hide_at(self, row: Row, slots: np.ndarray, throw: np.ndarray, tokenizer: Any,
+                rng: np.random.Generator) -> Example:  # fmt: skip
+        """Hide these slots; `throw`, one number in [0, 1) for each, decides between 80, 10 and 10."""
         tokens = row.inputs.tokens.copy()
         targets = tokens[slots].astype(np.int64)
-        throw = rng.random(len(slots))
         hidden = throw < self.mask
         tokens[slots[hidden]] = tokenizer.mask
         other = slots[(throw >= self.mask) & (throw < self.mask + self.random)]
