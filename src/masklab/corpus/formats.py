@@ -86,7 +86,11 @@ def _plain(start: str, complete: bool) -> Recognised:
         mean = (len(lines) - len(blank)) / documents
         why = f"there are blank lines ({mean:.1f} lines a document at first)"
         return Recognised("blank-line", why, "file" if mean > 1 else "line")
-    if len(lines) >= 8 and sentences.wrapped(start) >= 0.7:
+    if (
+        len(lines) >= 8
+        and sentences.wrapped(start) >= 0.7
+        and sum(line[:1].islower() for line in lines) > len(lines) / 3
+    ):
         return Recognised("file", "its lines are broken to one width and none is blank", "line")
     if len(lines) == 1 and not complete:
         return Recognised("line", "its first line is longer than 256 KB", "file")
@@ -101,20 +105,33 @@ def _ends(line: str) -> bool:
 
 
 def _between_blank_lines(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+    yield from _gathered(file, counts, blank_parts=True)
+
+
+def _whole_file(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+    yield from _gathered(file, counts, blank_parts=False)
+
+
+def _gathered(file: OpenFile, counts: Counter[str], blank_parts: bool) -> Iterator[Raw]:
+    """Lines up to a blank one, or to the end; a document that grows too long is parted at a line end."""
     held: list[bytes] = []
     began = size = 0
-    for number, line in file.lines(counts):
-        if not _blank(line):
+    cut = False
+    for number, line in file.lines(Counter()):
+        if not ((blank_parts or not held) and _blank(line)):
             if not held:
-                began = number
+                counts["parted"] += cut
+                began, size, cut = number, 0, False
             held.append(line)
             size += len(line)
             if size < LONGEST:
                 continue
-            counts["parted"] += 1
+            cut = True
+        elif blank_parts:
+            cut = False
         if held:
             yield began, _joined(held), ()
-            held, size = [], 0
+            held = []
     if held:
         yield began, _joined(held), ()
 
@@ -133,22 +150,6 @@ def _one_a_line(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Ra
     for number, line in file.lines(counts):
         if not line.isspace():
             yield number, line.rstrip(b"\r\n"), ()
-
-
-def _whole_file(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
-    held: list[bytes] = []
-    began = number = size = 0
-    for number, line in file.lines(counts):
-        if held or not _blank(line):
-            began = began if held else number
-            held.append(line)
-            size += len(line)
-        if size >= LONGEST:
-            counts["parted"] += 1
-            yield began, _joined(held), ()
-            held, size = [], 0
-    if held:
-        yield began, _joined(held), ()
 
 
 def _wikiextractor(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
@@ -400,6 +401,8 @@ def _parquet(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
         from pyarrow import ArrowException, parquet
     except ImportError:
         raise BadInput(f"{file.name}: reading Parquet needs pyarrow: pip install 'masklab[data]'") from None
+    if file.compression:
+        raise BadInput(f"{file.name}: Parquet inside of {file.compression}; unpack it first")
     try:
         with parquet.ParquetFile(file.path, pre_buffer=False, buffer_size=1 << 20) as table:
             columns = wanted_columns(table.schema_arrow, field, file.name)

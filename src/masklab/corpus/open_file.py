@@ -67,6 +67,7 @@ class OpenFile:
     def __init__(self, path: str | Path, encoding: str = "auto", name: str = ""):
         self.path = Path(path)
         self.name = name or str(path)  # for messages
+        self.compression = ""  # gzip, xz, bzip2 or zstd
         self.share = 0.0  # of a file that is not read from its beginning to its end (Parquet)
         self._disk = self.path.open("rb", buffering=0)
         try:
@@ -87,6 +88,7 @@ class OpenFile:
                 f"{kind or 'not compressed'}"
             )
         if kind:
+            self.compression = kind
             raw = _Members(self._disk, kind, self.name)
         stream: io.BufferedReader[Any] = io.BufferedReader(raw, _CHUNK)
         start = stream.peek(4)
@@ -116,21 +118,23 @@ class OpenFile:
         The stretches, cut after white space or a full stop, have one number and join to the line; each cut is counted
         as "parted". Without `counts`, a line longer than RECORD is refused.
         """
-        number, held, longest = 1, b"", LONGEST if counts is not None else RECORD
+        number, held, cut, longest = 1, b"", False, LONGEST if counts is not None else RECORD
         for line in iter(partial(self.stream.readline, longest), b""):
-            if held:
-                line, held = held + line, b""
+            if cut and counts is not None:
+                line = held + line
+                counts["parted"] += not line.isspace()
+                held, cut = b"", False
             if line.endswith(b"\n") or len(line) < longest:
                 yield number, line
                 number += 1
             elif counts is None:
                 raise BadInput(f"{self.name}, line {number}: longer than {RECORD >> 20} MB; is the format right?")
             else:
-                at = _cut(line)
+                at, cut = _cut(line), True
                 yield number, line[:at]
                 held = line[at:]
-                counts["parted"] += 1
-        if held:
+        if held and counts is not None:
+            counts["parted"] += not held.isspace()
             yield number, held
 
     def __enter__(self) -> "OpenFile":
@@ -177,7 +181,7 @@ def must_be_text(name: str, start: bytes, encoding: str) -> None:
     for zeros, other, order in ((start[1::2], start[::2], "le"), (start[::2], start[1::2], "be")):
         if encoding == "utf-8" and zeros.count(0) > 0.5 * len(zeros) and other.count(0) < 0.1 * len(other):
             raise NotText(f"{name} looks like UTF-16 without its mark; say --encoding utf-16-{order}")
-    if len(start) - len(start.translate(None, CONTROL)) > 0.02 * len(start):
+    if len(start) - len(start.translate(None, CONTROL)) > max(8, 0.02 * len(start)):
         raise NotText(
             f"{name} is not text: many of its bytes are NUL or control characters; leave it out, or if there is text "
             f"in it: tr -d '\\000' < {name} > new.txt"

@@ -40,6 +40,7 @@ Say = Callable[[str], None]
 Errors = Literal["refuse", "replace", "skip"]
 _SHOW = 3  # files of each format of which examples are said
 _STDIN = "standard input"
+_HUB = "a data set of the hub"
 _BYTES = re.compile("[\udc80-\udcff]")
 _document: Callable[[tuple[Any, ...]], Document] = partial(tuple.__new__, Document)  # in a third of the time
 
@@ -113,9 +114,13 @@ class Reading:
         self._spool: tempfile._TemporaryFileWrapper | None = None
         self._open: OpenFile | None = None
         self._done = 0
-        found = [one for path in paths for one in self._expanded(path)]
-        self._named = {id(file) for file, named in found if named}
-        self.files = list({str(file.path.absolute()): file for file, _ in reversed(found)}.values())[::-1]
+        self._named: set[int] = set()
+        files: dict[str, FileRead] = {}
+        for file, named in (one for path in paths for one in self._expanded(path)):
+            kept = files.setdefault(os.path.realpath(file.path), file)  # once, however often it is named or linked
+            if named:
+                self._named.add(id(kept))
+        self.files = list(files.values())
         said = Counter[str]()
         for file in self.files:
             self._recognise(file, format, said, say or (lambda message: None))
@@ -155,7 +160,7 @@ class Reading:
         for format in dict.fromkeys(file.format for file in self.read):
             files = [file for file in self.read if file.format == format]
             texts, size = sum(file.documents for file in files), sum(file.bytes for file in files)
-            what = SHOWN.get(format, format)
+            what = SHOWN.get(format, _HUB)
             found.append(f"{_number(len(files), 'file')}: {what}; {_number(texts, 'document')}, {size:,} bytes of text")
         left = [file for file in self.files if file.left_out]
         if left:
@@ -354,8 +359,11 @@ def _walk(folder: Path) -> list[Path]:
     found, seen = [], set[str]()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
+        if real in seen:  # a link back up
+            folders.clear()
+            continue
         seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(place, name) for name in files if not name.startswith(".")]
     found = sorted(path for path in found if path.is_file())
     if not found:
@@ -364,7 +372,7 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def _as_what(format: str, why: str, other: str) -> str:
-    told = f"read as {SHOWN.get(format, 'a data set of the hub')}"
+    told = f"read as {SHOWN.get(format, _HUB)}"
     return told + (f", as {why} (otherwise say --format {other})" if why else "")
 
 
