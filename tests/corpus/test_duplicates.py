@@ -4,8 +4,10 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from masklab.corpus.duplicates import Shingles, leak, shingles, word_hashes
+from masklab.corpus.duplicates import Shingles, joined, leak, shingles, united, word_hashes
 
 
 def prose(seed: int, words: int = 200) -> str:
@@ -68,3 +70,22 @@ def test_hashes_spread():
     hashes = shingles([prose(7, 20_000)], 16)[0]
     assert len(np.unique(hashes)) == len(hashes)
     assert abs((hashes % np.uint64(4) == 0).mean() - 0.25) < 0.02
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40))
+def test_groups_are_the_connected_ones(pairs):
+    group = list(range(31))
+    for a, b in pairs:  # the slow twin: rename the later group
+        low, high = sorted((group[a], group[b]))
+        group = [low if g == high else g for g in group]
+    table = np.array(pairs, np.int64).reshape(-1, 2)
+    assert united(np.arange(31), table).tolist() == group
+    ids, roots = joined(table)
+    assert ids.tolist() == sorted({i for pair in pairs for i in pair})
+    assert roots.tolist() == [group[i] for i in ids]
+
+
+def test_a_long_chain_is_one_group():
+    n = 100_000
+    order = np.random.default_rng(0).permutation(n)
+    assert (united(np.arange(n), np.stack([order[:-1], order[1:]], 1)) == 0).all()

@@ -49,33 +49,48 @@ class Shingles:
             return parent
         hashes = np.concatenate([h for h, _ in self._held])
         document = np.concatenate([d for _, d in self._held]).astype(np.int64)
-        order = np.lexsort((document, hashes))
-        hashes, document = hashes[order], document[order]
-        fresh = np.append(True, (hashes[1:] != hashes[:-1]) | (document[1:] != document[:-1]))
-        hashes, document = hashes[fresh], document[fresh]
-        _, first, count = np.unique(hashes, return_index=True, return_counts=True)
-        wanted = (count > 1) & (count <= common)
-        joins = np.repeat(wanted, count)
-        joins[first] = False  # each later document of a shingle joins the one before it
-        later = np.flatnonzero(joins)
-        pairs = np.unique(np.stack([document[later - 1], document[later]], 1), axis=0)
-        return united(parent, pairs)
+        return united(parent, sharing(hashes, document, common))
+
+
+def sharing(hashes: np.ndarray, document: np.ndarray, common: int = 8) -> np.ndarray:
+    """(pairs, 2): each document of a shingle with the one before it. hashes, document: (n,), in any order."""
+    order = np.lexsort((document, hashes))
+    hashes, document = hashes[order], document[order]
+    fresh = np.append(True, (hashes[1:] != hashes[:-1]) | (document[1:] != document[:-1]))[: len(hashes)]
+    hashes, document = hashes[fresh], document[fresh]
+    first = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)])
+    count = np.diff(np.append(first, len(hashes)))
+    joins = np.repeat((count > 1) & (count <= common), count)
+    joins[first] = False
+    later = np.flatnonzero(joins)
+    return np.unique(np.stack([document[later - 1], document[later]], 1), axis=0)
+
+
+def joined(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The documents of the pairs, in order, and the first of each one's group: (1, 2), (2, 4) -> [1, 2, 4], [1, 1, 1].
+
+    Connected components by hooking every root to the smallest one beside it, and shortening all ways (Shiloach and
+    Vishkin 1982): a few passes over arrays, however long the chains are.
+    """
+    ids, place = np.unique(pairs, return_inverse=True)
+    a, b = place.reshape(-1, 2).T
+    up = np.arange(len(ids))
+    while True:
+        low, high = np.minimum(up[a], up[b]), np.maximum(up[a], up[b])
+        apart = low != high
+        if not apart.any():
+            return ids, ids[up]
+        np.minimum.at(up, high[apart], low[apart])
+        while (up[up] != up).any():
+            up = up[up]
 
 
 def united(parent: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Union-find, the smaller number being the root: pairs (1, 2), (2, 4) of 5 -> [0, 1, 1, 3, 1]."""
-    up = parent.tolist()
-
-    def root(x: int) -> int:
-        while up[x] != x:
-            up[x] = up[up[x]]
-            x = up[x]
-        return x
-
-    for a, b in pairs.tolist():
-        a, b = root(a), root(b)
-        up[max(a, b)] = min(a, b)
-    return np.array([root(x) for x in range(len(up))], np.int64)
+    """(documents,) the first of each one's group: pairs (1, 2), (2, 4) and parent = arange(5) -> [0, 1, 1, 3, 1]."""
+    ids, roots = joined(pairs)
+    found = parent.copy()
+    found[ids] = roots
+    return found
 
 
 def shingles(texts: list[str], words: int) -> tuple[np.ndarray, np.ndarray]:
