@@ -164,7 +164,7 @@ def test_a_json_array_longer_than_the_window(tmp_path, monkeypatch):
 @given(
     st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]) | st.just("\n"), max_size=20), max_size=8)
 )
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_what_csv_writes_is_read(cells):
     cells = [cell + "." for cell in cells] + ["x"]
     with tempfile.TemporaryDirectory() as folder:
@@ -219,6 +219,7 @@ def test_wrong_entities_are_refused(tmp_path, wrong):
 
 
 @given(st.text(st.characters(), max_size=30), st.data())
+@settings(deadline=None)
 def test_tidy_keeps_entities_on_their_characters(text, data):
     begin = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(begin, len(text)))

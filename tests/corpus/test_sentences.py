@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masklab.corpus.sentences import examples, split, starts, wrapped
@@ -29,6 +29,7 @@ def test_the_table_is_long_and_of_many_kinds():
     st.text(alphabet="aB .!?\n。”\"I5é…「」（）()《》“我\ud83d\ude00:-'", max_size=60),
     st.sampled_from(["rules", "line", "none"]),
 )
+@settings(deadline=None)
 def test_sentences_cover_the_text(text, mode):
     found = starts(text, mode)
     assert found == sorted(set(found))
