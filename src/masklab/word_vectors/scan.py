@@ -1,35 +1,39 @@
 """Counts the words of a corpus and turns it into their numbers, in one pass over its bytes.
 
 Words get provisional numbers in the order of their appearance, which go to a temporary file; when all is counted, the
-numbers by falling count take their place, in stretches. Memory holds a table of the different words and one block of
-text, however large the corpus. If the table would outgrow `max_table`, its rarest words are forgotten, as word2vec
-does (Mikolov et al. 2013, `ReduceVocab` in word2vec.c).
+numbers by falling count take their place. Memory holds a table of the different words and a few blocks of text, however
+large the corpus. Threads read blocks side by side, each into a table of its own; the tables are merged at the end, and
+when together they would outgrow `max_table`. If that is not enough, the rarest words are forgotten, as in word2vec
+(Mikolov et al. 2013, `ReduceVocab` in word2vec.c).
 
 How text is read: bytes up to 32, NUL among them, part words; a line feed ends the line (so \\r\\n does), and so does
 the end of a file; empty lines leave nothing. What goes on for more than 1,000 bytes without a space is left out, bytes
 that are not UTF-8 become U+FFFD; both are counted and said.
 """
 
+import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from masklab.errors import BadInput
-from masklab.word_vectors.sources import LONGEST_WORD, Corpus, blocks, one_word, size_of
+from masklab.word_vectors.compiling import kernel
+from masklab.word_vectors.sources import LONGEST_WORD, Block, Corpus, blocks, size_of
 from masklab.word_vectors.vocabulary import Vocabulary
+from masklab.word_vectors.word_table import GAP, LINE, Table
 
 Progress = Callable[[str, int, int | None], None]  # stage, done, of how many (None: not known)
 
-LINE = -1  # in `ids`: the line ends here
-GAP = -2  # a word stood here that has no number
 _BLOCK = 1 << 18  # bytes scanned at a time: text and numbers stay in the cache
 _CHUNK = 1 << 20  # numbers that are exchanged at a time
-_MAPPED = 1 << 26  # bytes of numbers from which on they stay on disk, mapped into memory
+_MAPPED = 1 << 25  # bytes of numbers from which on they stay on disk, mapped into memory
+_WORDS = 1 << 16  # words that are spelled at a time
 
 
 class Encoded(NamedTuple):
@@ -38,7 +42,7 @@ class Encoded(NamedTuple):
 
 
 def encode(
-    corpus: Corpus,
+    corpus: Corpus | Encoded,
     *,
     min_count: int = 5,
     max_words: int | None = None,
@@ -47,6 +51,7 @@ def encode(
     vocabulary: Vocabulary | None = None,
     grow: bool = False,
     gaps: bool = False,
+    threads: int = 0,
     max_table: int = 1 << 24,
     folder: str | Path | None = None,
     progress: Progress | None = None,
@@ -55,13 +60,14 @@ def encode(
     """Read a corpus: which words it has, and the numbers of its words in order.
 
     corpus: a file (also .gz .xz .bz2 .zst), several, a folder of them, a prepared corpus, or lists of words, which may
-    come from a generator. Words that occur less than `min_count` times are left out; of the others the `max_words` most
-    frequent are kept.
+    come from a generator; or what another `encode` gave, of which only the words asked for are kept. Words that occur
+    less than `min_count` times are left out; of the others the `max_words` most frequent are kept.
 
     end_of_line: a word such as "</s>" that stands at each line feed, as for word2vec.c and fastText; it is word 0.
     vocabulary: use these words and count nothing; with `grow`, count, and add the new words behind its own.
     gaps: mark words left out by GAP (-2), so that their neighbours are not taken for neighbours of each other.
-    max_table: different words held in memory at once, about 50 bytes each. folder: for the temporary file.
+    threads: 0 takes all cores, up to 8; the result does not depend on it.
+    max_table: different words held in memory at once, about 70 bytes each. folder: for temporary files.
     say: is told in a line about whatever was left out or changed.
 
     >>> encode([["a", "b", "a"], ["c"]], min_count=1).ids
@@ -71,68 +77,126 @@ def encode(
         raise BadInput(f"min_count={min_count}: every word occurs at least once; give 1 or more")
     if max_words is not None and max_words < 1:
         raise BadInput(f"max_words={max_words}: give 1 or more, or None for all")
+    if isinstance(corpus, Encoded):
+        if lowercase or end_of_line is not None:
+            raise BadInput("this corpus is encoded already; ask for lowercase and end_of_line where that is done")
+        found, number = _chosen(corpus.vocabulary, min_count, max_words, vocabulary, grow)
+        stretches = ((corpus.ids[i : i + _CHUNK].copy(), number) for i in range(0, len(corpus.ids), _CHUNK))
+        return Encoded(found, gathered(_exchanged(stretches, gaps), folder))
     tell = progress or (lambda stage, done, total: None)
-    table = Table()
-    line_end = -1 if end_of_line is None else int(table.add([end_of_line])[0])
-    known = None if vocabulary is None else table.add(vocabulary.words)
-    table.pinned = table.size
     total = size_of(corpus)
+    notes: list[str] = []
     with tempfile.TemporaryFile(dir=folder, prefix="masklab-words-") as file:
-        forgotten: list[tuple[int, np.ndarray]] = []  # up to which number in the file, and what became of each word
-        for text, ends, done in blocks(corpus, min(_BLOCK, max_table), say):
-            room = max_table - len(text) // 2  # a block holds at most so many words
-            if table.size > max(room, table.pinned):
-                forgotten.append((file.tell() // 4, table.forget(room)))
-            file.write(table.read(text, line_end).data)
-            if ends:
-                file.write(_END.data)
-            tell("reading", done, total)
-        _report(table, len(forgotten), say)
-        became = _spelled(table, lowercase, say)
-        found, number = _numbered(table, became, min_count, max_words, line_end, vocabulary, known, grow)
-        maps = [(file.tell() // 4, number)]
-        for end, now in reversed(forgotten):
-            number = np.where(now < 0, GAP, number[now]).astype(np.int32)
-            maps.insert(0, (end, number))
-        return Encoded(found, _exchanged(file, maps, gaps, tell))
+        scan = _Scan(threads or min(8, len(os.sched_getaffinity(0))), end_of_line, vocabulary, max_table, file)
+        with ThreadPoolExecutor(len(scan.tables)) as pool:
+            for block in blocks(corpus, scan.block, notes.append):
+                scan.read(block, pool)
+                tell("reading", block.done, total)
+            scan.merge()
+        table = scan.tables[0]
+        if not table.words_read:
+            raise BadInput("the corpus holds no word; name files with text in them")
+        spelled = _spelled(table, lowercase, notes.append)
+        for note in [*notes, *_notes(table)]:
+            say(note)
+        found, number = _numbered(table, spelled, min_count, max_words, scan.known, vocabulary, grow)
+        ids = gathered(_exchanged(scan.numbers(number[spelled], tell), gaps), folder)
+    return Encoded(found, ids)
 
 
-_END = np.array([LINE], np.int32)
+class _Scan:
+    """The pass over the text: blocks go to the tables in turn, what comes of them to the file in the order of the text.
+
+    `merge` makes one table of all, after which they go on under new numbers; `numbers` reads the file with the numbers
+    of each table and time exchanged for the final ones.
+    """
+
+    def __init__(self, threads: int, end_of_line: str | None, vocabulary: Vocabulary | None, max_table: int, file: Any):
+        self.tables = [Table(end_of_line) for _ in range(threads)]
+        self.known = None if vocabulary is None else self.tables[0].add(vocabulary.words)
+        self.tables[0].pinned = self.tables[0].size  # these are never forgotten
+        self.limit = max_table + self.tables[0].size
+        self.block = max(16, min(_BLOCK, max_table // (2 * threads)))  # blocks under way bring a quarter of it at most
+        self.file = file  # opened to write and read
+        self.places = 0
+        self._waiting: deque[tuple[int, bool, Future[np.ndarray]]] = deque()
+        self._stretches: list[tuple[int, int, int]] = []  # end in the file, table, how many merges came before
+        self._merges: list[list[np.ndarray]] = []  # what became of the numbers of each table, all now in the first
+
+    def read(self, block: Block, pool: ThreadPoolExecutor) -> None:
+        which = self.places % len(self.tables)
+        if len(self._waiting) == len(self.tables):  # a table reads one block at a time: the oldest is its last
+            self._write()
+        if sum(table.size for table in self.tables) + len(self.tables) * len(block.text) // 2 > self.limit:
+            self.merge(self.limit // 2)
+        done = pool.submit(self.tables[which].read, block.text, self.places)
+        self._waiting.append((which, block.ends, done))
+        self.places += 1
+
+    def merge(self, room: int | None = None) -> None:
+        """All words into the first table, of which at most `room` are kept."""
+        while self._waiting:
+            self._write()
+        first, *others = self.tables
+        became = [first.take(other) for other in others]
+        kept = np.arange(first.size) if room is None or first.size <= room else first.forget(room)
+        self._merges.append([kept, *(kept[numbers] for numbers in became)])
+
+    def numbers(self, final: np.ndarray, tell: Progress) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Stretches of the file, each with what its numbers are to become; `final` for those of the last merge."""
+        maps = []
+        for became in reversed(self._merges):
+            maps.append([np.where(numbers < 0, GAP, final[numbers]).astype(np.int32) for numbers in became])
+            final = maps[-1][0]
+        self.file.seek(0)
+        read = 0
+        for end, which, merges in self._stretches:
+            chunk = np.empty(end - read, np.int32)
+            self.file.readinto(chunk.data)
+            read = end
+            yield chunk, maps[-1 - merges][which]
+            tell("numbering", read, self._stretches[-1][0])
+
+    def _write(self) -> None:
+        which, ends, done = self._waiting.popleft()
+        self.file.write(done.result().data)
+        if ends:
+            self.file.write(np.array([LINE], np.int32).data)
+        self._stretches.append((self.file.tell() // 4, which, len(self._merges)))
 
 
-def _report(table: "Table", forgotten: int, say: Callable[[str], None]) -> None:
-    if not table.words_read:
-        raise BadInput("the corpus holds no word; name files with text in them")
+def _notes(table: Table) -> Iterator[str]:
+    """What a person should know about what was read."""
     if table.too_long:
-        say(f"{table.too_long:,} stretches of more than {LONGEST_WORD:,} bytes without a space are left out")
+        yield f"{table.too_long:,} stretches of more than {LONGEST_WORD:,} bytes without a space are left out"
     if table.zeros:
-        say(f"{table.zeros:,} NUL bytes are read as spaces")
-    if forgotten:
-        say(
-            f"the table of words was full {forgotten} times; words that had occurred at most {table.least} times were "
-            f"forgotten, {table.lost:,} of the words read; give a larger max_table to keep them"
+        yield f"{table.zeros:,} NUL bytes are read as spaces"
+    if table.lost:
+        yield (
+            f"more than max_table different words: those that occurred at most {table.least} times before the table "
+            f"was full were forgotten, {table.lost:,} of the words read; give a larger max_table to keep them"
         )
 
 
-def _spelled(table: "Table", lowercase: bool, say: Callable[[str], None]) -> np.ndarray:
+def _spelled(table: Table, lowercase: bool, note: Callable[[str], None]) -> np.ndarray:
     """(table.size,) int64: the word as which each one counts: itself, or its lower-case or mended spelling."""
-    became = np.arange(table.size)
+    spelled = np.arange(table.size)
     wrong = 0
-    for first in range(0, len(became), _CHUNK >> 4):
-        some = became[first : first + (_CHUNK >> 4)]
+    for first in range(0, len(spelled), _WORDS):
+        some = spelled[first : first + _WORDS]
         raw = table.text(some)
         text = raw.decode(errors="replace")
         valid = text.encode()
         if valid != raw:
-            wrong += sum(int(table.counts[i]) for i in some[_differ(raw, valid)])
-        spelled = (text.lower() if lowercase else text).encode()
-        if spelled != raw:
-            at = _differ(raw, spelled)
-            words = spelled.split(b"\n")
-            some[at] = table.read(b"\n".join([*(words[i] for i in at.tolist()), b""]), weight=0)[::2]
+            wrong += int(table.counts[some[_differ(raw, valid)]].sum())
+        new = (text.lower() if lowercase else text).encode()
+        if new != raw:
+            at = _differ(raw, new)
+            words = new.split(b"\n")
+            some[at] = table.find(b" ".join(words[i] for i in at.tolist()))
     if wrong:
-        say(f"{wrong:,} words are not UTF-8; what cannot be read in them is now U+FFFD")
-    return np.append(became, np.arange(len(became), table.size))
+        note(f"{wrong:,} words are not UTF-8; what cannot be read in them is now U+FFFD")
+    return np.append(spelled, np.arange(len(spelled), table.size))
 
 
 def _differ(ours: bytes, theirs: bytes) -> np.ndarray:
@@ -142,61 +206,64 @@ def _differ(ours: bytes, theirs: bytes) -> np.ndarray:
 
 
 def _numbered(
-    table: "Table", became: np.ndarray, min_count: int, max_words: int | None, line_end: int,
-    vocabulary: Vocabulary | None, known: np.ndarray | None, grow: bool,
+    table: Table, spelled: np.ndarray, min_count: int, max_words: int | None, known: np.ndarray | None,
+    vocabulary: Vocabulary | None, grow: bool,
 ) -> tuple[Vocabulary, np.ndarray]:  # fmt: skip
     """The vocabulary, and for each word of the table its number in it, or GAP."""
     number = np.full(table.size, GAP, np.int32)
     if vocabulary is not None and not grow:
         number[known] = np.arange(len(vocabulary))
-        return vocabulary, number[became]
-    counts, first = np.zeros(table.size, np.int64), np.arange(table.size)
-    np.add.at(counts, became, table.counts[: table.size])
-    np.minimum.at(first, became, np.arange(table.size))
+        return vocabulary, number
+    counts, first = np.zeros(table.size, np.int64), table.first[: table.size].copy()
+    np.add.at(counts, spelled, table.counts[: table.size])
+    np.minimum.at(first, spelled, table.first[: table.size])
     wanted = counts >= min_count
     if known is not None:
         wanted[known] = counts[known] > 0
-    if line_end >= 0:
-        wanted[line_end] = True  # however rare
-    kept = np.flatnonzero(wanted)
-    kept = kept[np.lexsort((first[kept], -counts[kept], kept != line_end))][:max_words]
+    order = [first, -counts]
+    if table.line_end is not None:  # is word 0, however rare
+        wanted[0] = True
+        order.append(np.arange(table.size) > 0)
+    kept = np.lexsort(order)
+    kept = kept[wanted[kept]][:max_words]
     if not len(kept):
         raise BadInput(f"no word of the corpus occurs min_count={min_count} times; give a smaller one")
     found = Vocabulary(table.text(kept).decode().split("\n")[:-1], counts[kept], table.words_read)
-    if vocabulary is None:
-        number[kept] = np.arange(len(kept))
-    else:
+    if vocabulary is not None:
         vocabulary = vocabulary.merged(found)
-        number[kept] = vocabulary.numbers(found.words)
-    return vocabulary or found, number[became]
+    number[kept] = np.arange(len(kept)) if vocabulary is None else vocabulary.numbers(found.words)
+    return vocabulary or found, number
 
 
-def _exchanged(file: IO[bytes], maps: list[tuple[int, np.ndarray]], gaps: bool, tell: Progress) -> np.ndarray:
-    """The file's provisional numbers exchanged for those of the vocabulary, each stretch by its own map."""
-    chunk = np.empty(_CHUNK, np.int32)
-    read, written, last = 0, 0, LINE
-    for end, number in maps:
-        while read < end:
-            some = chunk[: end - read]
-            file.seek(4 * read)
-            file.readinto(some)  # type: ignore[attr-defined]
-            left = _exchange(some, number, gaps, last)
-            read += len(some)
-            if left:
-                last = int(some[left - 1])
-                file.seek(4 * written)
-                file.write(some[:left].data)
-                written += left
-            tell("numbering", read, maps[-1][0])
-    file.truncate(4 * written)
-    if 4 * written > _MAPPED:
-        file.flush()
-        return np.memmap(file, np.int32, "r").view(np.ndarray)
-    file.seek(0)
-    return np.fromfile(file, np.int32, written)
+def _chosen(
+    own: Vocabulary, min_count: int, max_words: int | None, vocabulary: Vocabulary | None, grow: bool
+) -> tuple[Vocabulary, np.ndarray]:
+    """The same for words that are counted already."""
+    if vocabulary is not None and not grow:
+        return vocabulary, vocabulary.numbers(own.words, GAP).astype(np.int32)
+    wanted = own.counts >= min_count
+    if vocabulary is not None:
+        wanted |= vocabulary.numbers(own.words) >= 0
+    kept = np.flatnonzero(wanted)[:max_words]
+    found = Vocabulary([own.words[i] for i in kept.tolist()], own.counts[kept], own.total)
+    number = np.full(len(own), GAP, np.int32)
+    if vocabulary is not None:
+        vocabulary = vocabulary.merged(found)
+    number[kept] = np.arange(len(kept)) if vocabulary is None else vocabulary.numbers(found.words)
+    return vocabulary or found, number
 
 
-@njit(nogil=True, cache=True)
+def _exchanged(stretches: Iterable[tuple[np.ndarray, np.ndarray]], gaps: bool) -> Iterator[np.ndarray]:
+    """Each stretch with its numbers exchanged by its map, without what has no number."""
+    last = LINE
+    for chunk, number in stretches:
+        left = _exchange(chunk, number, gaps, last)
+        if left:
+            last = int(chunk[left - 1])
+            yield chunk[:left]
+
+
+@kernel
 def _exchange(ids, number, gaps, last):
     """Words exchanged in place, those without a number dropped (or marked), lines without words too; how many stay."""
     left = 0
@@ -211,182 +278,18 @@ def _exchange(ids, number, gaps, last):
     return left
 
 
-class Table:
-    """Words numbered from 0 in the order of their appearance, with their counts: open addressing, grows as needed."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.pinned = 0  # the first so many words are never forgotten
-        self.words_read = self.too_long = self.zeros = 0
-        self.least = self.lost = 0  # what forgetting cost
-        self.counts = np.zeros(1 << 16, np.int64)
-        self._slots = np.zeros((1 << 17, 2), np.uint64)  # a word's key, and its number + 1; 0: empty
-        self._starts = np.zeros(1 << 16, np.int64)  # where each word begins among the letters
-        self._letters = np.empty(1 << 20, np.uint8)  # the words one after another, each with a line feed behind it
-        self._used = 0
-        self._out = np.empty(0, np.int32)
-
-    def read(self, text: bytes, line_end: int = -1, weight: int = 1) -> np.ndarray:
-        """(n,) int32: the numbers of a text's words, GAP for one too long; LINE at a line feed, `line_end` before it.
-
-        text must end in white space. New words are added, counts grow by `weight`. What is returned is overwritten by
-        the next call.
-        """
-        self._reserve(len(text))
-        bits = 64 - int(len(self._slots) - 1).bit_length()
-        n, self.size, self._used, words, too_long, zeros = _read(
-            np.frombuffer(text, np.uint8), self._slots, np.uint64(bits), self.counts, self._starts, self._letters,
-            self.size, self._used, line_end, weight, self._out,
-        )  # fmt: skip
-        self.words_read += weight * words
-        self.too_long += too_long
-        self.zeros += zeros
-        return self._out[:n]
-
-    def add(self, words: list[str]) -> np.ndarray:
-        """(len(words),) int64: the numbers of words that need not have occurred."""
-        lines = "\n".join([*(one_word(word) or "_" for word in words), ""])
-        return self.read(lines.encode("utf-8", "surrogatepass"), weight=0)[::2].astype(np.int64)
-
-    def text(self, numbers: np.ndarray) -> bytes:
-        """The words with a line feed behind each."""
-        starts = self._starts
-        ends = np.append(starts[1 : self.size], self._used)
-        out = np.empty(int((ends[numbers] - starts[numbers]).sum()), np.uint8)
-        _copy(self._letters, starts[numbers], ends[numbers], out)
-        return out.tobytes()
-
-    def forget(self, room: int) -> np.ndarray:
-        """Drop the rarest words until at most `room` are left: (size before,) int64, each one's new number or -1."""
-        counts = self.counts[: self.size]
-        stays = np.ones(self.size, bool)
-        while stays[self.pinned :].any() and np.count_nonzero(stays) > room:
-            self.least += 1
-            stays[self.pinned :] = counts[self.pinned :] > self.least
-        kept = np.flatnonzero(stays)
-        fresh = Table()
-        fresh.read(self.text(kept), weight=0)
-        fresh.counts[: len(kept)] = counts[kept]
-        self.lost += int(counts[~stays].sum())
-        self.size, self._used, self.counts = fresh.size, fresh._used, fresh.counts
-        self._slots, self._starts, self._letters = fresh._slots, fresh._starts, fresh._letters
-        return np.where(stays, np.cumsum(stays) - 1, -1)
-
-    def _reserve(self, length: int) -> None:
-        """Room for all that a text of so many bytes could bring."""
-        words = self.size + length // 2 + 1
-        if words > len(self.counts):
-            self.counts, self._starts = _longer(self.counts, words), _longer(self._starts, words)
-        if self._used + length + 1 > len(self._letters):
-            self._letters = _longer(self._letters, self._used + length + 1)
-        if 5 * words > 3 * len(self._slots):
-            slots = np.zeros((1 << (2 * words - 1).bit_length(), 2), np.uint64)
-            _rehash(self._slots, slots, np.uint64(64 - int(len(slots) - 1).bit_length()))
-            self._slots = slots
-        if len(self._out) < 2 * length:
-            self._out = np.empty(2 * length, np.int32)
-
-
-def _longer(array: np.ndarray, length: int) -> np.ndarray:
-    new = np.zeros(max(length, len(array) * 3 // 2), array.dtype)
-    new[: len(array)] = array
-    return new
-
-
-# A word of up to seven bytes is its own key; a longer one has a hash with the highest bit set, and is compared letter
-# by letter.
-_LONG = np.uint64(1 << 63)
-_PRIME = np.uint64(0x100000001B3)  # FNV-1a's
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: the high bits say which slot
-
-
-@njit(nogil=True, cache=True)
-def _read(text, slots, shift, counts, starts, letters, size, used, line_end, weight, out):
-    """The scan of one text. No array is checked for room: `_reserve` has made enough for all that it could bring."""
-    mask = np.uint64(len(slots) - 1)
-    n = words = too_long = zeros = 0
-    i = 0
-    while i < len(text):
-        letter = text[i]
-        if letter <= 32:
-            i += 1
-            if letter == 10:
-                if line_end >= 0:
-                    out[n] = line_end
-                    counts[line_end] += weight
-                    words += 1
-                    n += 1
-                out[n] = LINE
-                n += 1
-            elif letter == 0:
-                zeros += 1
-            continue
-        begin = i
-        key = np.uint64(0)
-        while letter > 32 and i - begin < 7:
-            key = key << np.uint64(8) | np.uint64(letter)
-            i += 1
-            letter = text[i]
-        if letter > 32:
-            while letter > 32:
-                key = (key ^ np.uint64(letter)) * _PRIME
-                i += 1
-                letter = text[i]
-            key |= _LONG
-        length = i - begin
-        if length > LONGEST_WORD:
-            out[n] = GAP
-            n += 1
-            too_long += 1
-            continue
-        slot = (key * _GOLDEN) >> shift
-        while True:
-            number = np.int64(slots[slot, 1]) - 1
-            if number < 0:
-                number = size
-                slots[slot, 0] = key
-                slots[slot, 1] = number + 1
-                counts[number] = 0
-                starts[number] = used
-                for k in range(length):
-                    letters[used + k] = text[begin + k]
-                letters[used + length] = 10
-                used += length + 1
-                size += 1
-                break
-            if slots[slot, 0] == key and (length <= 7 or _same(text, begin, letters, starts[number], length)):
-                break
-            slot = (slot + np.uint64(1)) & mask
-        counts[number] += weight
-        out[n] = number
-        n += 1
-        words += 1
-    return n, size, used, words, too_long, zeros
-
-
-@njit(nogil=True, cache=True)
-def _same(text, begin, letters, start, length):
-    for k in range(length):
-        if text[begin + k] != letters[start + k]:
-            return False
-    return letters[start + length] == 10
-
-
-@njit(nogil=True, cache=True)
-def _rehash(old, new, shift):
-    mask = np.uint64(len(new) - 1)
-    for i in range(len(old)):
-        if old[i, 1]:
-            slot = (old[i, 0] * _GOLDEN) >> shift
-            while new[slot, 1]:
-                slot = (slot + np.uint64(1)) & mask
-            new[slot] = old[i]
-
-
-@njit(nogil=True, cache=True)
-def _copy(letters, starts, ends, out):
-    at = 0
-    for i in range(len(starts)):
-        for k in range(starts[i], ends[i]):
-            out[at] = letters[k]
-            at += 1
+def gathered(chunks: Iterable[np.ndarray], folder: str | Path | None = None) -> np.ndarray:
+    """Stretches of numbers as one int32 array, which stays in a temporary file, mapped into memory, if it is large."""
+    held, size, file = [], 0, None
+    for chunk in chunks:
+        held.append(chunk)
+        size += chunk.nbytes
+        if size > _MAPPED:
+            file = file or tempfile.TemporaryFile(dir=folder, prefix="masklab-words-")  # noqa: SIM115  the map holds it
+            for some in held:
+                file.write(some.data)
+            held = []
+    if file is None:
+        return np.concatenate([np.empty(0, np.int32), *held])
+    file.flush()
+    return np.memmap(file, np.int32, "r").view(np.ndarray)

@@ -14,7 +14,7 @@ import numpy as np
 
 from masklab.corpus.layers import Layer, layers
 from masklab.corpus.open_file import NotText, OpenFile, must_be_text
-from masklab.corpus.store import Store
+from masklab.corpus.store import TEXT, Store
 from masklab.corpus.units import code_points, kinds, word_characters, word_starts
 from masklab.errors import BadInput
 
@@ -55,7 +55,7 @@ def blocks(corpus: Corpus, size: int, say: Callable[[str], None]) -> Iterator[Bl
 def paths(corpus: Corpus) -> list[tuple[Path, bool]] | None:
     """Files, and folders of prepared corpora, each with whether it was named itself; None for lists of words."""
     if isinstance(corpus, Store):
-        return [(corpus.path, True)]
+        return [(corpus.folder, True)]
     if isinstance(corpus, str | os.PathLike):
         corpus = [corpus]
     if not isinstance(corpus, list | tuple) or not any(isinstance(name, str | os.PathLike) for name in corpus):
@@ -88,7 +88,9 @@ def _prepared(folder: Path) -> bool:
 
 
 def _bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.glob("text.*")) if path.is_dir() else path.stat().st_size
+    if path.is_dir():
+        path = (path.parent if (path / "tokens.json").exists() else path) / TEXT
+    return path.stat().st_size
 
 
 def _file(path: Path, size: int) -> Iterator[Block]:

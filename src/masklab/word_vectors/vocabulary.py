@@ -11,8 +11,8 @@ import numpy as np
 class Vocabulary:
     """`words[i]` is word number i and stands `counts[i]` times in the text.
 
-    The numbers go by falling count, and words of equal count by their first appearance (word2vec's order, and
-    gensim's), so that a small number is a frequent word.
+    The numbers go by falling count, and for words of equal count by their first appearance: a small number is a
+    frequent word. (Where words were added later, they stand behind the old ones.)
     """
 
     words: list[str]
