@@ -74,6 +74,8 @@ class Look:
             return Asked("·" * joined + text, how)
         if term == "next":
             return Asked("B follows A" if target == IS_NEXT else "B is from elsewhere")
+        if term in ("left", "right"):
+            return Asked(f"{target} to the right" if term == "left" else f"{target} to the left")
         labels = getattr(self.source, "labels", None)
         return Asked(labels[target] if labels else f"{term} {target}")
 

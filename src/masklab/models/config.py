@@ -95,7 +95,7 @@ class Config:
         return self.biases and part not in self.biasless
 
     def terms(self, heads: Iterable[str] = ()) -> dict[str, tuple[str, int]]:
-        """Each part's parameters: name -> (how to count them, how many). Heads: pooler, masked_lm, next_sentence."""
+        """Each part's parameters: name -> (how to count them, how many). Heads: those of pre-training, see heads.py."""
         V, L, D, F, S = self.vocabulary, self.layers, self.width, self.feed_forward, self.segments
         attention, mlp, norm = (int(self.bias(part)) for part in ("attention", "mlp", "norm"))
         N = D * (1 + norm)  # one layer norm
@@ -129,6 +129,7 @@ class Config:
                 dense + N + (V if self.bias("decoder") else 0),
             ),
         }
+        optional["boundary"] = ("64 D + 4 D² + 6 D + V", 64 * D + 4 * D * D + 6 * D + V)
         for head in heads:
             terms[head] = optional[head]
         return terms

@@ -1,6 +1,6 @@
 """Heads: what an objective puts on the trunk's states, each shaped as the family's class in transformers shapes it.
 
-Names in an objective's ModuleDict: masked_lm, pooler, next_sentence, classify, tag.
+Names in an objective's ModuleDict: masked_lm, boundary, pooler, next_sentence, classify, tag.
 """
 
 import torch
@@ -44,6 +44,37 @@ class MaskedLMHead(Prediction):
         table = self.tied[0].tokens.weight
         bias = table.new_zeros(len(table)) if self.bias is None else self.bias
         return vocabulary_loss(states.to(compute_dtype(states)), table, bias, target)
+
+
+class BoundaryHead(nn.Module):
+    """SpanBERT: token i of a hidden span from the states of its two neighbours and i alone (Joshi et al. 2020, eq. 2).
+
+    h = norm(GELU(W1 [left; right; place])), y = norm(GELU(W2 h)), then the token table as the last matrix (tied).
+    """
+
+    def __init__(self, config: Config, embeddings: Embeddings, places: int):
+        super().__init__()
+        self.place = nn.Embedding(places, config.width)
+        self.first = nn.Linear(3 * config.width, config.width)
+        self.first_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.second = nn.Linear(config.width, config.width)
+        self.second_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+        self.tied = (embeddings,)
+        draw(self, config.std)
+
+    def ready(self, left: Tensor, right: Tensor, place: Tensor) -> Tensor:
+        """left, right (N, D) states beside the span, place (N,) in it, from 0 -> (N, D)."""
+        x = torch.cat([left, right, self.place(place).to(left.dtype)], -1)
+        return self.second_norm(F.gelu(self.second(self.first_norm(F.gelu(self.first(x))))))
+
+    def forward(self, left: Tensor, right: Tensor, place: Tensor) -> Tensor:  # -> (N, V)
+        return F.linear(self.ready(left, right, place), self.tied[0].tokens.weight, self.bias)
+
+    def loss(self, left: Tensor, right: Tensor, place: Tensor, target: Tensor) -> Tensor:
+        """-> nats (N,), 0 where the target is IGNORE."""
+        states = self.ready(left, right, place)
+        return vocabulary_loss(states.to(compute_dtype(states)), self.tied[0].tokens.weight, self.bias, target)
 
 
 class Pooler(nn.Module):

@@ -20,10 +20,12 @@ from masklab.files import atomic_write
 from masklab.models.attention import Kernel
 from masklab.models.config import BIASES, Config
 from masklab.models.embeddings import MPNET_OFFSET
-from masklab.models.heads import ClassifyHead, MaskedLMHead, NextSentenceHead, Pooler, TagHead
+from masklab.models.heads import BoundaryHead, ClassifyHead, MaskedLMHead, NextSentenceHead, Pooler, TagHead
 from masklab.models.transformer import Model
 
 WEIGHTS, INDEX, SETTINGS = "model.safetensors", "model.safetensors.index.json", "config.json"
+BESIDE = "heads.safetensors"  # heads for which no class of transformers has a place, under our names
+PLACELESS = {"boundary"}
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.ckpt.index", "tf_model.h5", "flax_model.msgpack")
 
 # The trunk's prefix in every class but the bare *Model, whose file leaves it out.
@@ -268,7 +270,11 @@ def save(
     labels: the class names of a "classify" or "tag" head, in order. special: the ids of "pad", "cls", "sep", "mask".
     The tokenizer's files are the caller's to put beside.
     """
-    folder, heads = Path(folder), dict(heads.items()) if heads else {}
+    folder, every = Path(folder), dict(heads.items()) if heads else {}
+    heads = {name: head for name, head in every.items() if name not in PLACELESS}
+    beside = {
+        f"{name}.{key}": tensor for name in PLACELESS & set(every) for key, tensor in every[name].state_dict().items()
+    }
     name = class_for(config, heads)
     tensors = {}
     bare = name.endswith("Model")
@@ -279,6 +285,9 @@ def save(
     settings = _settings(config, name, heads, labels, special or {})
     with atomic_write(folder / WEIGHTS) as file:
         file.write(safetensors.torch.save(tensors, {"format": "pt"}))
+    if beside:
+        with atomic_write(folder / BESIDE) as file:
+            file.write(safetensors.torch.save({key: tensor.to("cpu").contiguous() for key, tensor in beside.items()}))
     _write_json(folder / SETTINGS, settings)
     if not {"classify", "tag"} & set(heads):
         _write_json(folder / "modules.json", SENTENCE_MODULES)
@@ -289,9 +298,12 @@ def save(
 
 
 def class_for(config: Config, heads: Mapping[str, nn.Module] | nn.ModuleDict) -> str:
-    """The transformers class that holds exactly these heads: class_for(bert, {"masked_lm"}) -> "BertForMaskedLM"."""
+    """The transformers class that holds exactly these heads: class_for(bert, {"masked_lm"}) -> "BertForMaskedLM".
+
+    Heads that no class has (`PLACELESS`) lie in a file of their own beside it.
+    """
     classes = CLASSES[config.family]
-    name = classes.get(frozenset(heads.keys()))
+    name = classes.get(frozenset(heads.keys()) - PLACELESS)
     if name is None:
         possible = "; ".join(f"{cls}: {', '.join(sorted(of)) or 'none'}" for of, cls in classes.items())
         raise BadInput(
@@ -404,8 +416,23 @@ def load(source: str | Path, *, kernel: Kernel = "auto", dropout: float | None =
         with torch.no_grad():
             target.copy_(piece)  # state_dict's tensors are the parameters' own memory
         used.update(names)
+    if (folder / BESIDE).exists():
+        _load_beside(folder / BESIDE, config, model, heads)
     has_labels = "classify" in heads or "tag" in heads
     return Loaded(config, model, heads, labels if has_labels else None, new, sorted(set(tensors) - used), folder)
+
+
+def _load_beside(path: Path, config: Config, model: Model, heads: nn.ModuleDict) -> None:
+    """Add the heads of heads.safetensors."""
+    tensors = dict(_tensors(path))
+    try:
+        if "boundary.place.weight" in tensors:
+            heads["boundary"] = BoundaryHead(config, model.embeddings, len(tensors["boundary.place.weight"]))
+        for name in PLACELESS & set(heads.keys()):
+            own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+            heads[name].load_state_dict(own)
+    except RuntimeError as error:
+        raise BadInput(f"{path}: not of this model ({str(error).splitlines()[-1].strip()}); save it again") from None
 
 
 def load_trunk(source: str | Path, *, kernel: Kernel = "auto", dropout: float | None = None) -> Loaded:
@@ -536,14 +563,19 @@ def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
             )
         raise BadInput(f"{folder / WEIGHTS}: missing; give a folder that holds {SETTINGS} and {WEIGHTS}")
     for path in paths:
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118 (no mapping)
-                    yield name, file.get_tensor(name).float()
-        except FileNotFoundError:
-            raise BadInput(f"{path}: missing, though {INDEX} names it; fetch the model again") from None
-        except safetensors.SafetensorError as error:
-            raise BadInput(f"{path}: not a whole safetensors file ({error}); fetch or save the model again") from None
+        yield from _tensors(path)
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of one file, as float32."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                yield name, file.get_tensor(name).float()
+    except FileNotFoundError:
+        raise BadInput(f"{path}: missing, though {INDEX} names it; fetch the model again") from None
+    except safetensors.SafetensorError as error:
+        raise BadInput(f"{path}: not a whole safetensors file ({error}); fetch or save the model again") from None
 
 
 def _modern(name: str) -> str:

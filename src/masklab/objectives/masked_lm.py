@@ -90,9 +90,19 @@ class MaskedLM:
 
     def baseline(self, source: Any, batch: Batch) -> dict[str, LossTerm]:
         """The unigram model of the training part: it knows how frequent every token is and nothing else."""
-        target = batch.targets["masked"].flatten()
-        scores = torch.from_numpy(log_unigram(source.unigram))
-        return _terms(-scores[target.clamp(min=0)], target == scores.argmax(), batch)
+        return {
+            "masked": unigram_term(source, batch, "masked"),
+            "hidden": unigram_term(source, batch, "hidden", weight=0.0),
+        }
+
+
+def unigram_term(source: Any, batch: Batch, name: str, weight: float = 1.0) -> LossTerm:
+    """What the unigram model of the training part scores on the targets of one name."""
+    target = batch.targets[name].flatten()
+    asked = target != IGNORE
+    scores = torch.from_numpy(log_unigram(source.unigram))
+    nats = -scores[target.clamp(min=0)]
+    return LossTerm(nats[asked].sum(), asked.sum(), weight, (asked & (target == scores.argmax())).sum())
 
 
 def _terms(nats: torch.Tensor, right: torch.Tensor | None, batch: Batch) -> dict[str, LossTerm]:
