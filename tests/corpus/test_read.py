@@ -240,6 +240,7 @@ def test_folders_patterns_and_what_is_no_text_in_them(tmp_path):
     write(tmp_path / "d" / "sub" / "picture.png", b"\x89PNG\r\n\x1a\n" + bytes(100))
     write(tmp_path / "d" / "sub" / "numbers", struct.pack("<100d", *range(100)))
     write(tmp_path / "d" / "empty.txt", b"")
+    write(tmp_path / "d" / "blank.txt", "\n \n")
     write(tmp_path / "d" / ".hidden", "not read")
     write(tmp_path / "d" / ".git" / "x.txt", "not read")
     os.symlink(tmp_path / "d", tmp_path / "d" / "sub" / "loop")
@@ -250,11 +251,11 @@ def test_folders_patterns_and_what_is_no_text_in_them(tmp_path):
         ("b.jsonl.gz", "jsonl"),
     ]
     assert {file.path.name: file.left_out for file in reading.files if file.left_out}.keys() == {
-        "picture.png", "numbers", "empty.txt",
+        "picture.png", "numbers", "empty.txt", "blank.txt",
     }  # fmt: skip
     summary = "\n".join(reading.summary())
     assert "1 file: JSON lines; 1 document, 5 bytes of text" in summary
-    assert "3 files left out: " in summary
+    assert "4 files left out: " in summary
     assert "picture.png (is a picture)" in summary
     assert texts(str(tmp_path / "d" / "**" / "*.gz")) == ["three"]
     assert texts(str(tmp_path / "d" / "[ae]*.txt")) == ["one", "two"]

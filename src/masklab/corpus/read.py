@@ -231,10 +231,18 @@ class Reading:
                 return
             file.format = found
         said[file.format] += 1
-        if said[file.format] <= _SHOW:
-            say(f"{file.name}: {_as_what(file.format, why, other)}. It begins: {self._examples(file)}")
-        elif said[file.format] == _SHOW + 1:
-            say(f"{file.name}: {_as_what(file.format, why, other)}; further files like it are only counted")
+        told = f"{file.name}: {_as_what(file.format, why, other)}"
+        if said[file.format] > _SHOW:
+            if said[file.format] == _SHOW + 1:
+                say(f"{told}; further files like it are only counted")
+            return
+        texts = [document.text for document in islice(self._of_file(file), 3)]
+        if texts:
+            say(f"{told}. It begins: {' | '.join(f'“{first_words(text)}”' for text in texts)}")
+        elif id(file) in self._named:
+            raise self._without_text(file)
+        else:
+            file.left_out = "holds no text"
 
     def _looked_at(self, file: FileRead, format: Format) -> tuple[Format, str, str]:
         if not file.size:
@@ -245,12 +253,6 @@ class Reading:
             if format != "parquet":
                 must_be_text(file.name, opened.stream.peek(1), opened.encoding)
             return format, "", ""
-
-    def _examples(self, file: FileRead) -> str:
-        texts = [document.text for document in islice(self._of_file(file), 3)]
-        if not texts:
-            raise self._without_text(file)
-        return " | ".join(f"“{first_words(text)}”" for text in texts)
 
     # --- their documents ---
 
