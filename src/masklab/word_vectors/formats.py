@@ -334,12 +334,10 @@ def write(
         raise BadInput(f"{path}: {form} is not a file of words and vectors alone; end the name in .vec, .txt or .bin")
     if len(words) != len(vectors) or vectors.ndim != 2:
         raise ValueError(f"{len(words)} words, but vectors of shape {vectors.shape}")
-    changed = [word for word in words if not word or _SPACES.search(word)]
-    if changed:
-        words = [_SPACES.sub("_", word) or "_" for word in words]
-        if say:
-            say(f"{path}: {len(changed):,} words have white space in them, written as _, such as {changed[0]!r}")
-    names = [word.encode("utf-8", "replace") for word in words]
+    names = [without_spaces(word).encode("utf-8", "replace") for word in words]
+    changed = [word for word in words if without_spaces(word) != word]
+    if changed and say:
+        say(f"{path}: {len(changed):,} words have white space in them, written as _, such as {changed[0]!r}")
     step = max(1, _BLOCK // vectors.shape[1])
     with _compressed(path) as file:
         if form != "glove":
@@ -348,6 +346,11 @@ def write(
             block = np.ascontiguousarray(vectors[start : start + step], "<f4")
             some = names[start : start + step]
             file.write(_as_bytes(some, block) if form == "word2vec-binary" else _as_text(some, block))
+
+
+def without_spaces(word: str) -> str:
+    """ "New York" -> "New_York": no file of words can tell white space inside a word from that behind it."""
+    return _SPACES.sub("_", word) or "_"
 
 
 def _as_bytes(names: list[bytes], block: np.ndarray) -> bytes:
