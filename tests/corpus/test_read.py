@@ -10,6 +10,7 @@ import os
 import random
 import struct
 import tempfile
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -266,6 +267,7 @@ def test_folders_patterns_and_what_is_no_text_in_them(tmp_path):
 
 def test_standard_input_is_kept_for_two_passes(tmp_path, monkeypatch):
     class Input:
+        isatty = staticmethod(lambda: False)
         buffer = io.BytesIO(gzip.compress(b'{"text": "one"}\n{"text": "two"}\n'))
 
     monkeypatch.setattr("sys.stdin", Input)
@@ -279,6 +281,15 @@ def test_standard_input_is_kept_for_two_passes(tmp_path, monkeypatch):
     assert reading.progress == (spool.stat().st_size, spool.stat().st_size)
     del reading
     assert not spool.exists()
+
+
+def test_pipes_of_the_shell_are_kept_too(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_text("one\n\ntwo"))
+    writer.start()
+    reading = documents(tmp_path / "pipe")
+    writer.join()
+    assert [document.text for document in reading] == [document.text for document in reading] == ["one", "two"]
 
 
 def test_many_files_are_shown_a_few_times(tmp_path):

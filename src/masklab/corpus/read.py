@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 from masklab.corpus import hub_data
 from masklab.corpus.document import Document, without_surrogates
@@ -39,7 +39,6 @@ __all__ = ["Detected", "Document", "FileRead", "Format", "Reading", "detect", "d
 Say = Callable[[str], None]
 Errors = Literal["refuse", "replace", "skip"]
 _SHOW = 3  # files of each format of which examples are said
-_STDIN = "standard input"
 _HUB = "a data set of the hub"
 _BYTES = re.compile("[\udc80-\udcff]")
 _document: Callable[[tuple[Any, ...]], Document] = partial(tuple.__new__, Document)  # in a third of the time
@@ -111,7 +110,8 @@ class Reading:
                  say: Say | None):  # fmt: skip
         self.field, self.encoding, self.errors = field, encoding, errors
         self.counts: Counter[str] = Counter()
-        self._spool: tempfile._TemporaryFileWrapper | None = None
+        self._say = say or (lambda message: None)
+        self._spools: list[Any] = []  # temporary files, which vanish with this object
         self._open: OpenFile | None = None
         self._done = 0
         self._named: set[int] = set()
@@ -123,7 +123,7 @@ class Reading:
         self.files = list(files.values())
         said = Counter[str]()
         for file in self.files:
-            self._recognise(file, format, said, say or (lambda message: None))
+            self._recognise(file, format, said)
         self.counts = Counter()
 
     @property
@@ -187,7 +187,9 @@ class Reading:
     def _expanded(self, given: str | Path) -> Iterator[tuple[FileRead, bool]]:
         """The inputs that a name stands for, and whether it names each itself."""
         if str(given) == "-":
-            yield self._standard_input(), True
+            if sys.stdin.isatty():
+                self._say("reading what is typed here; Ctrl-D ends")
+            yield self._spooled(sys.stdin.buffer, "standard input"), True
             return
         if str(given).startswith("hub:"):
             yield FileRead(str(given), Path(str(given)), "hub"), True
@@ -195,6 +197,9 @@ class Reading:
         path = Path(given).expanduser()
         if path.is_dir():
             yield from ((_file(found), False) for found in _walk(path))
+        elif path.is_fifo() or path.is_char_device():  # such as <(zcat file.gz)
+            with path.open("rb") as source:
+                yield self._spooled(source, str(path)), True
         elif path.exists() or not glob.has_magic(str(path)):
             must_be_file(path)
             yield _file(path), True
@@ -206,18 +211,17 @@ class Reading:
                 if match.is_file():
                     yield _file(match), False
 
-    def _standard_input(self) -> FileRead:
-        """Kept in a temporary file, as it is looked at before it is read; gone with this object."""
-        if self._spool is None:
-            self._spool = tempfile.NamedTemporaryFile(prefix="masklab-")  # noqa: SIM115
-            shutil.copyfileobj(sys.stdin.buffer, self._spool, 1 << 20)
-            self._spool.flush()
-        path = Path(self._spool.name)
-        return FileRead(_STDIN, path, size=path.stat().st_size)
+    def _spooled(self, source: IO[bytes], name: str) -> FileRead:
+        """A stream kept in a temporary file, as it is looked at before it is read; gone with this object."""
+        spool = tempfile.NamedTemporaryFile(prefix="masklab-")  # noqa: SIM115
+        shutil.copyfileobj(source, spool, 1 << 20)
+        spool.flush()
+        self._spools.append(spool)
+        return FileRead(name, Path(spool.name), size=os.path.getsize(spool.name))
 
     # --- what they are ---
 
-    def _recognise(self, file: FileRead, format: Format, said: Counter[str], say: Say) -> None:
+    def _recognise(self, file: FileRead, format: Format, said: Counter[str]) -> None:
         """Set the file's format, or why it is left out; say it, with examples for the first few files of a format."""
         if file.format == "hub":
             why = other = ""
@@ -234,11 +238,11 @@ class Reading:
         told = f"{file.name}: {_as_what(file.format, why, other)}"
         if said[file.format] > _SHOW:
             if said[file.format] == _SHOW + 1:
-                say(f"{told}; further files like it are only counted")
+                self._say(f"{told}; further files like it are only counted")
             return
         texts = [document.text for document in islice(self._of_file(file), 3)]
         if texts:
-            say(f"{told}. It begins: {' | '.join(f'“{first_words(text)}”' for text in texts)}")
+            self._say(f"{told}. It begins: {' | '.join(f'“{first_words(text)}”' for text in texts)}")
         elif id(file) in self._named:
             raise self._without_text(file)
         else:
