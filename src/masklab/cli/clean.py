@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from masklab.cli.common import app
+from masklab.cli.common import Encoding, EncodingErrors, Field, TextFormat, app
 from masklab.errors import BadInput
 
 
@@ -24,8 +24,10 @@ def clean(
     ] = 0.8,
     words: Annotated[int, typer.Option(help="How many words a run has.", min=1)] = 5,
     exact: Annotated[bool, typer.Option("--exact", help="Only equal texts go; near-duplicates stay.")] = False,
-    format: Annotated[str, typer.Option(help="How documents stand in the files, as for `prepare`.")] = "auto",
-    field: Annotated[str, typer.Option(help="The field or column that holds the text.")] = "text",
+    format: TextFormat = "auto",
+    field: Field = "text",
+    encoding: Encoding = "auto",
+    encoding_errors: EncodingErrors = "refuse",
 ) -> None:
     """Write a clean copy: each text once, and of near-duplicates only the first. Or only report them.
 
@@ -44,18 +46,14 @@ def clean(
         raise BadInput(
             "say where the copy goes (--out clean.jsonl.zst) or the list of what would go (--report gone.tsv)"
         )
-    say = Console(stderr=True, highlight=False)
-    told: list[str] = []
-
-    def once(line: str) -> None:  # the texts are read twice
-        if line not in told:
-            told.append(line)
-            say.print(line)
-
+    say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    read = documents(paths, format, field, say.print, encoding=encoding, encoding_errors=encoding_errors)  # type: ignore[arg-type]
     with say.status("reading") as status:
-        done = run(lambda: documents(paths, format, field, say=once), out, None if exact else similarity,  # type: ignore[arg-type]
+        done = run(lambda: read, out, None if exact else similarity,
                    words=words, report=report,
                    progress=lambda stage, count: status.update(f"{stage}: {count:,} documents"))  # fmt: skip
+    for line in read.summary():
+        say.print(line)
     gone = done.documents - done.kept
     print(f"{done.documents:,} documents read: {done.exact:,} equal to an earlier one, {done.near:,} near-duplicates, "
           f"{done.empty:,} empty; {done.kept:,} stay")  # fmt: skip

@@ -56,6 +56,29 @@ Changes = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Another number, another run.")]
+TextFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="How documents stand in the files: auto (looks, and says what it found), blank-line, line, sentence-line, "
+        "file, jsonl, json, csv, tsv, parquet, wikiextractor.",
+    ),
+]
+Field = Annotated[
+    str,
+    typer.Option("--field", "--column", help="Field or column with the text; its number in a table without header."),
+]
+Encoding = Annotated[
+    str,
+    typer.Option("--encoding", help="Of the files, such as gb18030; auto: UTF-8, or what a byte-order mark says."),
+]
+EncodingErrors = Annotated[
+    str,
+    typer.Option(
+        "--encoding-errors",
+        help="Bytes that are not of the encoding: refuse, replace (by U+FFFD) or skip (leave the document out).",
+    ),
+]
 
 
 def recipe_as_asked(name: str, data: str, preset: str | None, budget: Any, changes: list[str]) -> "Recipe":
