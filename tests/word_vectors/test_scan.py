@@ -5,6 +5,7 @@ import gzip
 import lzma
 from collections import Counter
 from itertools import chain
+from pydoc_data.topics import topics
 
 import numpy as np
 import pytest
@@ -75,9 +76,9 @@ def test_a_file_is_read_like_its_lines(tmp_path_factory, sentences, threads, blo
 
 
 @pytest.fixture(scope="module")
-def text(store: Store):
-    """Real text of 300 kB: several blocks, long lines, blank ones, punctuation."""
-    return "\n".join(store.texts())
+def text():
+    """Real text of 400 kB: several blocks, blank lines, punctuation, a few letters that are not ASCII."""
+    return "\n\n".join(topics[name] for name in sorted(topics))
 
 
 @pytest.fixture(scope="module")

@@ -78,11 +78,9 @@ def encode(
     if max_words is not None and max_words < 1:
         raise BadInput(f"max_words={max_words}: give 1 or more, or None for all")
     if isinstance(corpus, Encoded):
-        if lowercase or end_of_line is not None:
-            raise BadInput("this corpus is encoded already; ask for lowercase and end_of_line where that is done")
-        found, number = _chosen(corpus.vocabulary, min_count, max_words, vocabulary, grow)
-        stretches = ((corpus.ids[i : i + _CHUNK].copy(), number) for i in range(0, len(corpus.ids), _CHUNK))
-        return Encoded(found, gathered(_exchanged(stretches, gaps), folder))
+        if lowercase:
+            raise BadInput("this corpus is encoded already; ask for lowercase where that is done")
+        return _again(corpus, min_count, max_words, end_of_line, vocabulary, grow, gaps, folder)
     tell = progress or (lambda stage, done, total: None)
     total = size_of(corpus)
     notes: list[str] = []
@@ -217,40 +215,70 @@ def _numbered(
     counts, first = np.zeros(table.size, np.int64), table.first[: table.size].copy()
     np.add.at(counts, spelled, table.counts[: table.size])
     np.minimum.at(first, spelled, table.first[: table.size])
+    end = None if table.line_end is None else 0
+    kept = _kept(counts, first, min_count, max_words, known, end)
+    found = Vocabulary(table.text(kept).decode().split("\n")[:-1], counts[kept], table.words_read)
+    return _placed(found, kept, number, vocabulary)
+
+
+def _again(
+    encoded: Encoded, min_count: int, max_words: int | None, end_of_line: str | None, vocabulary: Vocabulary | None,
+    grow: bool, gaps: bool, folder: str | Path | None,
+) -> Encoded:  # fmt: skip
+    """The same for a corpus that is encoded already. An end of line that it lacks stands behind its words at first."""
+    own = encoded.vocabulary
+    new = end_of_line is not None and end_of_line not in own
+    if new:
+        lines = int(np.count_nonzero(encoded.ids == LINE))
+        own = own.merged(Vocabulary([str(end_of_line)], np.array([lines]), lines))
+    number = np.full(len(own), GAP, np.int32)
+    if vocabulary is not None and not grow:
+        found = vocabulary
+        number[:] = vocabulary.numbers(own.words, GAP)
+    else:
+        known = None if vocabulary is None else np.flatnonzero(vocabulary.numbers(own.words) >= 0)
+        end = None if end_of_line is None else own.index[end_of_line]
+        kept = _kept(own.counts, np.arange(len(own)), min_count, max_words, known, end)
+        found = Vocabulary([own.words[i] for i in kept.tolist()], own.counts[kept], own.total)
+        found, number = _placed(found, kept, number, vocabulary)
+
+    def stretches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for i in range(0, len(encoded.ids), _CHUNK):
+            some = encoded.ids[i : i + _CHUNK]
+            yield np.insert(some, np.flatnonzero(some == LINE), len(own) - 1) if new else some.copy(), number
+
+    return Encoded(found, gathered(_exchanged(stretches(), gaps), folder))
+
+
+def _kept(
+    counts: np.ndarray, first: np.ndarray, min_count: int, max_words: int | None, known: np.ndarray | None,
+    end: int | None,
+) -> np.ndarray:  # fmt: skip
+    """Which words stay, in the order of their new numbers. `known` ones stay if they occur, `end` is the first."""
     wanted = counts >= min_count
+    order = [first, -counts]
     if known is not None:
         wanted[known] = counts[known] > 0
-    order = [first, -counts]
-    if table.line_end is not None:  # is word 0, however rare
-        wanted[0] = True
-        order.append(np.arange(table.size) > 0)
+    if end is not None:
+        wanted[end] = True
+        order.append(np.arange(len(counts)) != end)
     kept = np.lexsort(order)
     kept = kept[wanted[kept]][:max_words]
     if not len(kept):
         raise BadInput(f"no word of the corpus occurs min_count={min_count} times; give a smaller one")
-    found = Vocabulary(table.text(kept).decode().split("\n")[:-1], counts[kept], table.words_read)
-    if vocabulary is not None:
-        vocabulary = vocabulary.merged(found)
-    number[kept] = np.arange(len(kept)) if vocabulary is None else vocabulary.numbers(found.words)
-    return vocabulary or found, number
+    return kept
 
 
-def _chosen(
-    own: Vocabulary, min_count: int, max_words: int | None, vocabulary: Vocabulary | None, grow: bool
+def _placed(
+    found: Vocabulary, kept: np.ndarray, number: np.ndarray, vocabulary: Vocabulary | None
 ) -> tuple[Vocabulary, np.ndarray]:
-    """The same for words that are counted already."""
-    if vocabulary is not None and not grow:
-        return vocabulary, vocabulary.numbers(own.words, GAP).astype(np.int32)
-    wanted = own.counts >= min_count
-    if vocabulary is not None:
-        wanted |= vocabulary.numbers(own.words) >= 0
-    kept = np.flatnonzero(wanted)[:max_words]
-    found = Vocabulary([own.words[i] for i in kept.tolist()], own.counts[kept], own.total)
-    number = np.full(len(own), GAP, np.int32)
-    if vocabulary is not None:
-        vocabulary = vocabulary.merged(found)
-    number[kept] = np.arange(len(kept)) if vocabulary is None else vocabulary.numbers(found.words)
-    return vocabulary or found, number
+    """What was found, added to what there was; the words kept get their numbers in it."""
+    if vocabulary is None:
+        number[kept] = np.arange(len(kept))
+        return found, number
+    merged = vocabulary.merged(found)
+    number[kept] = merged.numbers(found.words)
+    return merged, number
 
 
 def _exchanged(stretches: Iterable[tuple[np.ndarray, np.ndarray]], gaps: bool) -> Iterator[np.ndarray]:
