@@ -552,3 +552,23 @@ def test_data_sets_of_the_hub_are_read_the_same_way_from_a_folder(tmp_path, monk
     assert texts(f"hub:{saved}") == ["a", "b"]
     with pytest.raises(BadInput, match=f"read it as hub:{saved}"):
         documents(saved)
+
+
+SEEDS = [b'{"text": "x"}\n', b'[{"text": "x"}]', b'a,text\n1,"x"\n', b"text\tb\nx\ty\n", b"PAR1", b'<doc id="1">\n', b"\xff\xfe", b"\x1f\x8b", b"BZh9", b"\x28\xb5\x2f\xfd"]  # fmt: skip  # noqa: E501
+
+
+@given(
+    st.sampled_from([*SEEDS, b""]), st.binary(max_size=60) | st.text(max_size=30).map(str.encode),
+    st.sampled_from(SEEDS), st.sampled_from(formats.FORMATS), st.sampled_from(["refuse", "replace", "skip"]),
+    st.sampled_from(["auto", "gb18030", "utf-16"]),
+)  # fmt: skip
+@settings(deadline=None, max_examples=200)
+def test_whatever_a_file_holds_it_is_read_or_refused_in_one_line(before, middle, after, format, errors, encoding):
+    with tempfile.TemporaryDirectory() as folder:
+        file = write(Path(folder) / "a", before + middle + after)
+        try:
+            for document in documents(file, format, encoding=encoding, encoding_errors=errors):
+                assert document.text.strip()
+                document.text.encode()
+        except BadInput as error:
+            assert "\n" not in str(error)  # noqa: PT017

@@ -97,7 +97,7 @@ class OpenFile:
             self.encoding = "utf-8"
         if codecs.lookup(self.encoding).name != "utf-8":
             decoder = codecs.getincrementaldecoder(self.encoding)("masklab-mark")
-            stream = io.BufferedReader(_Mapped(stream, partial(_recoded, decoder)), _CHUNK)
+            stream = io.BufferedReader(_Mapped(stream, partial(_recoded, decoder, self.name, self.encoding)), _CHUNK)
         if stream.peek(3).startswith(codecs.BOM_UTF8):
             stream.read(3)
         start = stream.peek(_CHUNK)
@@ -236,8 +236,12 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("masklab-mark", _mark)
 
 
-def _recoded(decoder: codecs.IncrementalDecoder, chunk: bytes, last: bool) -> bytes:
-    return decoder.decode(chunk, last).encode("utf-8", "surrogatepass").replace(b"\xed\xb3\xbf", b"\xff")
+def _recoded(decoder: codecs.IncrementalDecoder, name: str, encoding: str, chunk: bytes, last: bool) -> bytes:
+    try:
+        text = decoder.decode(chunk, last)
+    except UnicodeError:  # other errors are marked
+        raise BadInput(f"{name}: {encoding} needs a byte-order mark; say --encoding {encoding}-le (or -be)") from None
+    return text.encode("utf-8", "surrogatepass").replace(b"\xed\xb3\xbf", b"\xff")
 
 
 class _Mapped(io.RawIOBase):
