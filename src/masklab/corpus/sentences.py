@@ -33,6 +33,7 @@ _LABEL = re.compile(r"[\"'“‘(\[]*(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxlIVXL
 _ROMAN = re.compile(r"[IVXLCDM]+\b|[A-Z]\b")
 _ITEM = re.compile(r"[-*•·+] |\(?\w{1,3}[.)] ")
 _SAID = re.compile(r"(?:\w+ )?(?:said|says|asked|asks|cried|replied|shouted|whispered|answered|added|thought)\b")
+_EAST_ASIAN = re.compile("[\u2e80-\u9fff\uf900-\uffef\U00020000-\U0003ffff]")
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -41,12 +42,12 @@ def _words(text: str) -> frozenset[str]:
 
 
 _TITLES = _words(
-    "mr mrs ms dr prof rev hon gen col maj capt lt sgt cmdr adm gov sen rep messrs mme mlle sra dra srta mt ft "
+    "mr mrs ms dr prof rev revd hon gen col maj capt lt sgt cpl pvt pte cmdr comdr supt insp adm gov sen rep messrs mme mlle sra dra srta mt ft "
     "vs cf ca approx viz e.g i.e bzw vgl z.b т.е ул им проф डॉ श्री"
 )  # another word always follows
-_NUMBERED = _words("no nos nr fig figs eq eqs sec secs vol vols ch pp p pt art app par lines ver tab")
+_NUMBERED = _words("no nos nr fig figs eq eqs sec secs vol vols ch pp p pt art app par lines ver tab rs")
 _ABBREVIATIONS = _words(
-    "st sr jr pres fr etc al est ed eds trans inc ltd co corp bros dept univ assn ave blvd rd intl gmbh usw "
+    "st sr jr pres fr etc al est ed eds trans inc ltd co corp bros dept univ assn ave blvd rd intl gmbh usw int natl appr lit esp incl orig "
     "jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thur thurs fri sat sun"
 )
 _ALSO_WORDS = _words("no co sun sat mon mar jan dec wed fig art par app tab al st fr est ed rd ch sec")  # in lower case
@@ -158,7 +159,9 @@ def _next(text: str, match: re.Match[str], begin: int, cased: bool) -> int:
     if not run.strip(".…") and (asian or following in "“‘") and (len(run) > 1 or run == "…"):
         return after if _ellipsis_ends(text, at, begin, closed, before, following) else 0
     if any(sign in _WIDE for sign in run):
-        if run == "．" and before.isdigit() and following.isdigit():
+        if run == "．" and (at - begin < 4 or (before.isdigit() and following.isdigit())):
+            return 0
+        if text.rfind("《", max(begin, at - 40), at) > text.rfind("》", max(begin, at - 40), at):  # 《啊！梦》
             return 0
     elif not text[after - 1].isspace():
         if not asian or (run == "." and not _east_asian(before)):
@@ -208,7 +211,7 @@ def _ends_spaced(text: str, at: int, after: int, begin: int, run: str, closed: s
     while here < len(text) - 1 and here < after + 4 and text[here] in _OPENERS:
         here += 1
     following = text[here]
-    if following in ",;:)]}”%&/=":
+    if following in ".,;:)]}”%&/=":
         return False
     found = _WORD.match(text, here, here + 20)
     word = found.group() if found else ""
@@ -230,6 +233,8 @@ def _full_stop(text: str, at: int, here: int, begin: int, following: str, cased:
         return False
     pieces = text[max(begin, at - 40) : at].split()
     word = (pieces[-1] if pieces else "").lstrip(_OPENERS)
+    if not word.isascii():
+        word = _EAST_ASIAN.split(word)[-1]
     if "/" in word or "-" in word:
         word = re.split("[/-]", word)[-1]
     lower = word.lower()
@@ -244,5 +249,5 @@ def _full_stop(text: str, at: int, here: int, begin: int, following: str, cased:
     if lower in _NUMBERED or lower in _ABBREVIATIONS:
         return starter and not digit
     if _INITIALS.fullmatch(word) and not _east_asian(word[0]):
-        return word == "I" or starter
+        return (word == "I" or starter) and text[here + 1 : here + 2] != "."  # Z. A. Bhutto
     return not (word.isdigit() and len(word) < 3 and following.lower() in _MONTHS)
