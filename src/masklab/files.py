@@ -54,21 +54,26 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    old = path.with_name(f".{path.name}.old")
     try:
         yield temporary
-        for folder, _, names in os.walk(temporary):
-            for name in names:
-                sync(Path(folder) / name)
-            sync(Path(folder))
-        settle(path)
-        if path.exists():
-            os.replace(path, old)  # a folder cannot be renamed onto a full one
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         settle(path)
         raise
+
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Flush a finished folder to disk, then let it take the name `path`, in place of what has it now."""
+    old = path.with_name(f".{path.name}.old")
+    for place, _, names in os.walk(folder):
+        for name in names:
+            sync(Path(place) / name)
+        sync(Path(place))
+    settle(path)
+    if path.exists():
+        os.replace(path, old)  # a folder cannot be renamed onto a full one
+    os.replace(folder, path)
     sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -1,29 +1,23 @@
-"""The store: the text comes back, the tokens are the tokenizer's, the same input gives the same bytes, and nothing is
-ever half there."""
+"""The store: the text comes back, the tokens are the tokenizer's, each vocabulary has its own, damage is refused."""
 
 import json
 import os
 import pickle
 import random
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import zstandard
 
-from masklab.corpus import prepare as prepare_module
-from masklab.corpus.prepare import choose, prepare
+from masklab.corpus.layers import lay, write_layer
+from masklab.corpus.prepare import add_vocabulary, prepare
 from masklab.corpus.read import Document
 from masklab.corpus.store import Store
-from masklab.corpus.tokenizer import Tokenizer
 from masklab.corpus.train_tokenizer import train_wordpiece
-from masklab.corpus.units import WORD_REAL, WORD_START
+from masklab.corpus.units import PHRASE_REAL, PHRASE_START, WORD_REAL, WORD_START
 from masklab.errors import BadInput
 
 
@@ -48,7 +42,9 @@ def made(tmp_path_factory) -> Store:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """All files but the note of time and memory."""
+    found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {name: data for name, data in found.items() if not name.endswith("preparation.json")}
 
 
 def test_text_and_counts(made):
@@ -122,105 +118,53 @@ def test_it_travels_to_workers(made):
     assert (part.ids == made.part("train").ids).all()
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.lists(st.text(max_size=30), max_size=8), st.booleans())
-def test_any_text_comes_back(texts, keep):
-    wanted = [t.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").strip() for t in texts]
-    wanted = [t for t in wanted if t]
-    wanted = wanted if keep else list(dict.fromkeys(wanted))
-    with tempfile.TemporaryDirectory() as folder:
-        if not wanted:
-            with pytest.raises(BadInput, match="no document has any text"):
-                prepare(texts, Path(folder) / "new", TOKENIZER)
-            assert list(Path(folder).iterdir()) == []
-            return
-        made = prepare(texts, Path(folder) / "new", TOKENIZER, keep_duplicates=keep)
-        assert list(made.texts()) == wanted
-        assert [made.text(at) for at in range(len(made))] == wanted
-        for part in (made.part("train"), made.part("held_out")):
-            rows = part.rows(8, 2)
-            assert sum(int((r[:, 1] - r[:, 0]).sum()) for r in map(rows.__getitem__, range(len(rows)))) == len(part.ids)
+def test_the_text_is_read_with_zstd_and_json_alone(made):
+    decoder = zstandard.ZstdDecompressor()
+    with open(made.path / "text.jsonl.zst", "rb") as file, decoder.stream_reader(file, read_across_frames=True) as text:
+        lines = text.read().decode().splitlines()
+    assert [json.loads(line)["text"] for line in lines] == list(made.texts())
+    assert json.loads(lines[7])["source"] == "file"
 
 
-def test_a_very_long_document_is_tokenised_in_stretches(tmp_path, monkeypatch):
-    text = "\n".join(TEXTS[:10])
-    whole = prepare([text, "other"], tmp_path / "whole", TOKENIZER, held_out=0)
-    monkeypatch.setattr(prepare_module, "_LONGEST", 100)
-    pieces = prepare([text, "other"], tmp_path / "pieces", TOKENIZER, held_out=0)
-    a, b = whole.part("train"), pieces.part("train")
-    for name in ("ids", "units", "documents", "sentences"):
-        assert (getattr(a, name) == getattr(b, name)).all(), name
-
-
-def test_held_out_groups_stay_together():
-    groups = np.array([0, 1, 2, 2, 4, 5, 5, 5, 8, 9] * 100) + np.repeat(np.arange(100) * 10, 10)
-    digests = [b"%d" % at for at in range(1000)]
-    held = choose(groups, digests, 0.1, 0)
-    assert held.sum() == 100
-    assert all(held[groups == g].all() or not held[groups == g].any() for g in np.unique(groups))
-    assert (choose(groups, digests, 0.1, 1) != held).any()
-    smaller = choose(groups[:900], digests[:900], 0.1, 0)
-    assert (smaller & held[:900]).sum() > 80  # documents added later hardly move the split
-
-
-@pytest.mark.parametrize(
-    ("groups", "expected"),
-    [([0], 0), ([0, 0, 0], 0), ([0, 1], 1), ([0, 0, 2, 2, 2], 2), (list(range(30)), 1)],
-)
-def test_held_out_of_tiny_corpora(groups, expected):
-    assert choose(np.array(groups), [b"%d" % at for at in groups], 0.01, 0).sum() == expected
-
-
-def test_one_document_and_no_held_out(tmp_path):
-    made = prepare(["only one"], tmp_path / "new", TOKENIZER)
-    assert len(made.part("held_out")) == 0
-    assert len(made.part("held_out").rows(16, 2)) == 0
-    assert len(made.part("train").rows(16, 2)) == 1
-
-
-def test_a_given_tokenizer_by_path(tmp_path):
-    TOKENIZER.save(tmp_path / "tokenizer")
-    said = []
-    made = prepare(TEXTS, tmp_path / "new", tmp_path / "tokenizer", progress=lambda *args: said.append(args))
-    assert made.tokenizer.hash == TOKENIZER.hash == Tokenizer.from_file(made.folder).hash
-    assert said[-1] == ("tokens", 60, 60)
-
-
-def test_an_interrupted_preparation_leaves_nothing(tmp_path):
-    def failing():
-        yield from TEXTS
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare(failing(), tmp_path / "new", TOKENIZER)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_kill_leaves_the_old_store_whole(tmp_path):
-    old = prepare(TEXTS, tmp_path / "new", TOKENIZER)
-    before = contents(old.path)
-    code = (
-        "import sys, time; from masklab.corpus.prepare import prepare\n"
-        "def slow():\n"
-        "    yield from json.load(sys.stdin)\n"
-        "    print('reading', flush=True); time.sleep(60)\n"
-        "import json; prepare(slow(), sys.argv[1], 100)"
+def test_several_vocabularies_share_one_text(tmp_path):
+    marked = [Document("  In New York it rained. ", "news", 3, [(5, 13, "place"), (0, 2, "")]), *TEXTS]
+    store = prepare(marked, tmp_path / "new", TOKENIZER, held_out=0.05)
+    assert store.document(0) == Document("In New York it rained.", "news", 3, [(3, 11, "place")])
+    before = contents(store.path)
+    other = add_vocabulary(store, 300, kind="bpe", workers=1)
+    assert other.folder == store.path / f"tokens-{other.tokenizer.hash[:12]}" != store.folder
+    assert {name: data for name, data in contents(store.path).items() if name in before} == before
+    assert Store(store.path).tokenizer.hash == store.tokenizer.hash
+    assert (
+        Store(other.folder).tokenizer.hash == other.tokenizer.hash == Store(other.folder).part("train").tokenizer.hash
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, old.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(json.dumps(TEXTS))
-        process.stdin.close()
-        assert process.stdout.readline() == "reading\n"
-        os.kill(process.pid, signal.SIGKILL)
-    time.sleep(0.05)
-    assert contents(old.path) == before
-    prepare(TEXTS, tmp_path / "new", TOKENIZER)
-    assert [p.name for p in tmp_path.iterdir()] == ["new"]  # what the killed one left is cleared away
-    os.replace(old.path, tmp_path / ".new.old")  # killed between the two renames
-    assert contents(Store(old.path).path) == before
+    assert other.vocabularies == store.vocabularies == [store.folder, other.folder]
+    assert other.hash != store.hash
+    one, two = store.part("held_out"), other.part("held_out")
+    assert one.numbers.tolist() == two.numbers.tolist()
+    assert two.ids.tolist() == [id for ids in two.tokenizer.encode(list(other.texts("held_out"))) for id in ids]
+    assert add_vocabulary(store, other.tokenizer, workers=1).folder == other.folder
+    other.check()
+    (two.folder / "ids.npy").write_bytes(b"\x00" * (two.folder / "ids.npy").stat().st_size)
+    with pytest.raises(BadInput, match="was changed"):
+        store.check()
+    stranger = prepare(TEXTS[:30], tmp_path / "stranger", TOKENIZER)
+    os.replace(stranger.folder, store.path / "tokens-stranger")
+    with pytest.raises(BadInput, match="was made of another text"):
+        Store(store.path / "tokens-stranger")
+
+
+def test_a_vocabulary_added_later_has_the_layers(tmp_path):
+    first = prepare(TEXTS, tmp_path / "new", TOKENIZER, held_out=0.05)
+    write_layer(first, "phrases", [np.array([[0, min(12, len(text))]]) for text in first.texts()], {"by": "a test"})
+    laid, later = lay(first), add_vocabulary(first, 300, kind="bpe", workers=1)
+    for store in (laid, later):
+        part = store.part("train")
+        assert part.layers == ["words", "phrases"]
+        assert part.uncut == WORD_START | PHRASE_START
+        begins = part.documents[:-1]
+        assert (part.units[begins] & (PHRASE_START | PHRASE_REAL) == PHRASE_START | PHRASE_REAL).all()
+        assert (part.units & PHRASE_REAL).astype(bool).mean() < 0.5
 
 
 def test_damage_is_refused_with_one_clear_line(tmp_path):
@@ -241,19 +185,12 @@ def test_damage_is_refused_with_one_clear_line(tmp_path):
     refused("store.json", json.dumps({**description, "documents": 1}).encode(), "was edited")
     refused("store.json", json.dumps({**description, "version": 99}).encode(), "format 99")
     refused("held_out.npy", good["held_out.npy"][:-1] + b"\x01", "was changed")
-    ids = f"{description['tokens']}/train/ids.npy"
-    refused(ids, good[ids][:-2], "missing or cut short")
+    tokens = description["tokens"]
+    refused(f"{tokens}/train/ids.npy", good[f"{tokens}/train/ids.npy"][:-2], "missing or cut short")
+    refused(f"{tokens}/tokens.json", good[f"{tokens}/tokens.json"].replace(b"words", b"wards"), "was edited")
+    refused(f"{tokens}/train/numbers.npy", good[f"{tokens}/train/numbers.npy"][:-1] + b"\x01", "was changed")
     Store(path).check()
     with pytest.raises(BadInput, match="not a prepared corpus"):
         Store(tmp_path)
     with pytest.raises(BadInput, match="has no part 'test'"):
         Store(path).part("test")
-
-
-def test_folders_and_shares_are_checked_first(tmp_path):
-    (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(BadInput, match="is no prepared corpus"):
-        prepare(TEXTS, tmp_path, TOKENIZER)
-    with pytest.raises(BadInput, match="no share"):
-        prepare(TEXTS, tmp_path / "new", TOKENIZER, held_out=1.5)
-    assert (tmp_path / "thesis.tex").exists()

@@ -52,6 +52,7 @@ class Growing:
             },
         )
         assert self._file.tell() == _HEADER
+        self.sync()
         self._file.close()
 
     def _shape(self) -> tuple[int, ...]:

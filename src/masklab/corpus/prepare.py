@@ -1,34 +1,43 @@
 """Turns documents into a corpus folder: keeps each text once, holds some out, trains a vocabulary, tokenises.
 
-Preparing streams: text in memory is bounded, whatever the size of the corpus. The same input gives the same bytes.
+Everything streams. Memory is bounded, whatever the size of the corpus (docs/preparation.md has the figures); the same
+input gives the same bytes, on any number of cores, and also when it was killed on the way and run again: each stage
+commits how far it has come (work.py), and the corpus appears when it is finished, in place of an older one.
 """
 
+import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+import platform
+import resource
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import zstandard
-from tokenizers import Encoding
 
 from masklab import files
-from masklab.corpus import sentences
-from masklab.corpus.duplicates import Shingles
-from masklab.corpus.read import Document, without_surrogates
-from masklab.corpus.store import PARTS, TEXT, Store, describe, read_block
+from masklab.corpus import sentences as sentence_rules
+from masklab.corpus.document import Document
+from masklab.corpus.held_out import choose
+from masklab.corpus.keep_text import Changed, groups, keep_text
+from masklab.corpus.progress import At, Tell
+from masklab.corpus.read import Reading
+from masklab.corpus.store import TEXT, VERSION, Store, describe, mapped, read_block
 from masklab.corpus.tokenizer import Tokenizer
-from masklab.corpus.train_tokenizer import SAMPLE, train_wordpiece
-from masklab.corpus.units import WORD_START, code_points, word_bits
+from masklab.corpus.tokens import cores, write_tokens
+from masklab.corpus.train_tokenizer import SAMPLE, Kind, coverage, train
+from masklab.corpus.work import Work
 from masklab.errors import BadInput
 
-_BLOCK = 1_000_000  # characters of text in a frame
-_BATCH = 2_000_000  # characters tokenised at a time
-_LONGEST = 500_000  # a longer document is tokenised in stretches, cut at a line end or a space
-Progress = Callable[[str, int, int | None], None]  # stage, done, of how many (None: not known)
+_BLOCKS = 1024  # that a sample for a vocabulary is drawn from, spread over the corpus
+_GROWS = {".gz": 3.2, ".xz": 4.2, ".bz2": 4.0, ".zst": 3.3, ".parquet": 2.0}  # text, from its compressed size, about
+_OTHERS = 20_000  # texts outside the sample, to estimate how much of the corpus it covers
+_DISK = 1.5  # bytes written for each byte of text, at most: compressed text 0.4, tokens 0.75, shingles and digests 0.35
 
 
 def prepare(
@@ -36,17 +45,26 @@ def prepare(
     folder: str | Path,
     tokenizer: Tokenizer | str | Path | int = 8192,
     *,
-    lowercase: bool = True,
+    kind: Kind = "wordpiece",
+    lowercase: bool | None = None,
     held_out: float = 0.01,
     seed: int = 0,
     keep_duplicates: bool = False,
-    progress: Progress | None = None,
+    sentences: sentence_rules.Mode | None = None,
+    workers: int = 0,
+    progress: Tell | None = None,
+    say: Any = None,
 ) -> Store:
-    """Write a corpus folder, all of it or nothing, in place of an older one of that name.
+    """Write a corpus folder, in place of an older one of that name, which stays whole until then.
 
-    tokenizer: one that exists (or its path), or how large a WordPiece vocabulary to train on the training part; then
-    `lowercase` says how. held_out: the share of documents kept from training, near-duplicates of them included. Exact
-    duplicates are dropped unless `keep_duplicates`.
+    tokenizer: one that exists (or its path), or how large a vocabulary to train on the training part; then `kind` and
+    `lowercase` say how. held_out: the share of documents kept from training, near-duplicates of them included. Exact
+    duplicates are dropped unless `keep_duplicates`. sentences: by "rules", "line" or "none" (default: "line" if the
+    documents were read from files with a sentence a line). workers: processes; 0: one for each core. `progress` is
+    told moments (progress.py), `say` lines for a person.
+
+    A preparation that was stopped, in whatever way, goes on when it is called again with the same documents and
+    options; with others it starts anew, and says so.
     """
     path = Path(folder)
     if not 0 <= held_out < 1:
@@ -55,308 +73,307 @@ def prepare(
         raise BadInput(f"{path} exists and is no prepared corpus; name another folder, or remove it first")
     if isinstance(tokenizer, str | Path):
         tokenizer = Tokenizer.from_file(tokenizer)
-    tell = progress or (lambda stage, done, total: None)
-    with files.atomic_folder(path) as new:
-        text = _write_text(new, documents, keep_duplicates, tell)
-        held = choose(text["groups"], text["digests"], held_out, seed)
-        np.save(new / "held_out.npy", held)
-        np.save(new / "blocks.npy", text["blocks"])
-        if isinstance(tokenizer, int):
-            tell("vocabulary", 0, None)
-            tokenizer = train_wordpiece(_sample(new, text["blocks"], held, text["characters"]), tokenizer, lowercase)
-        text |= {"held_out": held_out, "seed": seed, "tokens": f"tokens-{tokenizer.hash[:12]}"}
-        _describe_text(new, text)
-        _write_vocabulary(new / text["tokens"], tokenizer, text["blocks"], held, text["hash"], tell)
+    mode = sentences or (documents.sentences if isinstance(documents, Reading) else "rules")
+    workers = workers or cores()
+    say = say or (lambda message: None)
+    tell = _with_share(progress or (lambda at: None), documents)
+    inputs = fingerprint(documents)
+    asked = {
+        "masklab's format": _versions(),
+        "the input files": inputs,
+        "the tokenizer": tokenizer if isinstance(tokenizer, int) else tokenizer.hash,
+        "kind": kind,
+        "lowercase": lowercase,
+        "held_out": held_out,
+        "seed": seed,
+        "keep_duplicates": keep_duplicates,
+        "sentences": mode,
+    }
+    with Work(path, asked, say) as work, _room(path):
+        if not work.resumed:
+            _expect(path, documents, say)
+        _text(work, documents, keep_duplicates, workers, inputs, tell, say)
+        _split(work, held_out, seed, tell)
+        about = _about(work, held_out, seed, mode)
+        name = _vocabulary(work, work.new, work.new, tokenizer, kind, lowercase, about, tell)
+        _expect_tokens(path, about)
+        write_tokens(work, work.new, work.new / name, about, work.state["learned"], workers, tell)
+        tell(At("checksums", about["documents"], about["bytes"], None))
+        named = [work.new / file for file in (TEXT, "blocks.npy", "held_out.npy")]
+        describe(work.new / "store.json", {**about, "tokens": name, **_examples(work, about)}, named)
+        _note_cost(work, work.new, workers)
+        work.finish()
     return Store(path)
 
 
-def add_vocabulary(store: Store, tokenizer: Tokenizer | str | Path, progress: Progress | None = None) -> Store:
-    """Give a prepared corpus another vocabulary: one more tokens folder, all of it or nothing; the text stays as it is.
+def add_vocabulary(
+    store: Store,
+    tokenizer: Tokenizer | str | Path | int,
+    *,
+    kind: Kind = "wordpiece",
+    lowercase: bool | None = None,
+    workers: int = 0,
+    progress: Tell | None = None,
+    say: Any = None,
+) -> Store:
+    """Give a prepared corpus another vocabulary: one more tokens folder; the text stays as it is.
 
-    The corpus, opened with that vocabulary, comes back; if it had it already, nothing is written.
+    tokenizer, kind, lowercase, workers, progress, say: as for `prepare`. The corpus, opened with that vocabulary, comes
+    back; if it had it already, nothing is written.
     """
+    tell, workers = progress or (lambda at: None), workers or cores()
+    about = store.text_description
     if isinstance(tokenizer, str | Path):
         tokenizer = Tokenizer.from_file(tokenizer)
+    blocks, learned = np.load(store.path / "blocks.npy"), None
+    if isinstance(tokenizer, int):
+        tell(At("vocabulary", 0, 0, None))
+        tokenizer, learned = _trained(store.path, blocks, store.held_out, tokenizer, kind, lowercase, about)
     path = store.path / f"tokens-{tokenizer.hash[:12]}"
     if path not in store.vocabularies:
-        tell = progress or (lambda stage, done, total: None)
-        blocks = np.load(store.path / "blocks.npy")
-        with files.atomic_folder(path) as new:
-            _write_vocabulary(
-                new, tokenizer, blocks, store.held_out, store.text_description["corpus"], tell, store.path
-            )
+        asked = {"masklab's format": _versions(), "the corpus": about["corpus"], "the tokenizer": tokenizer.hash}
+        with Work(path, asked, say) as work, _room(path):
+            tokenizer.save(work.new)
+            _expect_tokens(path, about)
+            write_tokens(work, store.path, work.new, about, learned, workers, tell)
+            _note_cost(work, work.new, workers)
+            work.finish()
     return Store(path)
 
 
-def _write_vocabulary(folder: Path, tokenizer: Tokenizer, blocks: np.ndarray, held: np.ndarray, corpus: str,
-                      tell: Progress, text: Path | None = None) -> None:  # fmt: skip
-    """One tokens folder: files, then the description of them."""
-    tokenizer.save(folder)
-    parts = _write_tokens(text or folder.parent, folder, blocks, tokenizer, held, tell)
-    whole = hashlib.sha256((corpus + tokenizer.hash + parts["train"]["hash"]).encode()).hexdigest()
-    description = {
-        "corpus": corpus,  # of which text
-        "tokenizer": tokenizer.hash,
-        "hash": whole,
-        "vocabulary": tokenizer.size,
-        "layers": ["words"],
-        "units": "units.npy",
-        "parts": parts,
-    }
-    describe(folder / "tokens.json", description, [p for p in folder.rglob("*") if p.is_file()])
+# --- the stages ------------------------------------------------------------------------------------------------------
 
 
-def _write_text(new: Path, documents: Iterable[Document | str], keep: bool, tell: Progress) -> dict[str, Any]:
-    """First pass: keep each text once, note its shingles."""
-    corpus = hashlib.sha256()
-    shingles = Shingles()
-    known: set[bytes] = set()
-    digests: list[bytes] = []
-    counts = {"empty": 0, "duplicates": 0, "characters": 0}
-    blocks = [(0, 0)]
+def _text(work: Work, documents: Iterable[Document | str], keep_duplicates: bool, workers: int, inputs: Any, tell: Tell,
+          say: Any) -> None:  # fmt: skip
+    done = work.state.get("text", {}).get("done")
+    if done and inputs:
+        return  # the files have not changed since
+    try:
+        keep_text(work, documents, keep_duplicates, workers, tell)
+    except Changed:
+        work.restart()
+        if iter(documents) is documents:  # type: ignore[comparison-overlap]
+            raise BadInput(
+                "these are not the documents of the preparation that was stopped, whose work is now removed: run again"
+            ) from None
+        say("starting anew: the documents changed since the preparation that was stopped")
+        keep_text(work, documents, keep_duplicates, workers, tell)
+    counts = dict(documents.counts) if isinstance(documents, Reading) else {}
+    work.commit(read=counts)
 
-    def wanted() -> Iterator[Document]:
-        for given in documents:
-            document = Document(given) if isinstance(given, str) else given
-            text = without_surrogates(document.text).strip()
-            digest = hashlib.sha256(text.encode()).digest()
-            if not text:
-                counts["empty"] += 1
-            elif digest in known and not keep:
-                counts["duplicates"] += 1
-            else:
-                known.add(digest)
-                corpus.update(digest)
-                digests.append(digest)
-                counts["characters"] += len(text)
-                yield document._replace(text=text)
 
-    squeeze = zstandard.ZstdCompressor(level=3, write_checksum=True)
-    with open(new / TEXT, "wb") as file:
-        for block in _blocks(wanted()):
-            lines = [json.dumps(document._asdict(), ensure_ascii=False) + "\n" for document in block]
-            file.write(squeeze.compress("".join(lines).encode()))
-            shingles.add([document.text for document in block])
-            blocks.append((shingles.documents, file.tell()))
-            tell("reading", shingles.documents, None)
-    if not digests:
-        raise BadInput("no document has any text in it; name files with text")
+def _split(work: Work, share: float, seed: int, tell: Tell) -> None:
+    if "split" in work.state:
+        return
+    total = work.state["text"]["documents"]
+    tell(At("holding out", total, work.state["text"]["bytes"], None))
+    members, roots = groups(work)
+    digests = np.memmap(work.scratch / "digests.npy", np.uint8, "r", 128, (total, 32))
+    held = np.lib.format.open_memmap(work.new / "held_out.npy", "w+", bool, (total,))
+    held[choose(digests, members, roots, share, seed)] = True
+    held.flush()
+    sizes = np.unique(roots, return_counts=True)[1]
+    work.commit(split={"near_duplicate_groups": len(sizes), "largest_group": int(sizes.max()) if len(sizes) else 1})
+
+
+def _about(work: Work, share: float, seed: int, mode: str) -> dict[str, Any]:
+    """What store.json says of the text."""
+    text, digests = work.state["text"], hashlib.sha256()
+    with open(work.scratch / "digests.npy", "rb") as file:
+        file.seek(128)
+        while some := file.read(1 << 20):
+            digests.update(some)
+    read = work.state["read"]
     return {
-        **counts, "blocks": np.array(blocks, np.int64), "groups": shingles.groups(), "hash": corpus.hexdigest(),
-        "digests": digests,
-    }  # fmt: skip
-
-
-def _blocks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    held, size = [], 0
-    for document in documents:
-        held.append(document)
-        size += len(document.text)
-        if size >= _BLOCK:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
-
-
-def choose(groups: np.ndarray, digests: list[bytes], share: float, seed: int) -> np.ndarray:
-    """(documents,) bool: which are held out, whole groups of near-duplicates at a time.
-
-    A group's place in the queue is a hash of the seed and its first text, so that it does not depend on the rest of the
-    corpus; groups are taken from the front until the share is reached. A group larger than a tenth of the share stays
-    in training, as it would be most of what is measured, unless nothing smaller exists. With two groups or more, at
-    least one is held out and one is not.
-    """
-    held = np.zeros(len(groups), bool)
-    roots, sizes = np.unique(groups, return_counts=True)
-    if len(roots) < 2 or share == 0:
-        return held
-    queue = sorted(range(len(roots)), key=lambda i: hashlib.blake2b(b"%d" % seed + digests[roots[i]]).digest())
-    budget = max(1, round(share * len(groups)))
-    room, largest, taken = budget, max(1, budget // 10), []
-    for i in queue:
-        if sizes[i] <= min(room, largest):
-            taken.append(i)
-            room -= sizes[i]
-        if not room:
-            break
-    taken = taken or [min(queue, key=lambda i: sizes[i])]
-    return np.isin(groups, roots[taken[: len(roots) - 1]])
-
-
-def _stored(new: Path, blocks: np.ndarray) -> Iterator[tuple[int, str]]:
-    """Second pass: the numbered texts again."""
-    for block in range(len(blocks) - 1):
-        for number, document in enumerate(read_block(new, blocks, block), int(blocks[block, 0])):
-            yield number, document.text
-
-
-def _sample(new: Path, blocks: np.ndarray, held: np.ndarray, characters: int) -> Iterator[str]:
-    """Training documents spread evenly over the corpus, about SAMPLE characters of them; held-out ones never."""
-    share = min(1.0, SAMPLE / characters)
-    for number, text in _stored(new, blocks):
-        if not held[number] and int((number + 1) * share) > int(number * share):
-            yield text
-
-
-def _write_tokens(new: Path, folder: Path, blocks: np.ndarray, tokenizer: Tokenizer, held: np.ndarray,
-                  tell: Progress) -> dict[str, Any]:  # fmt: skip
-    writers = {name: _PartWriter(folder / name, tokenizer) for name in PARTS}
-    total = len(held)
-    for name, batch in _encoded(tokenizer, _numbered(new, blocks, held)):
-        writers[name].add(*batch)
-        tell("tokens", sum(writer.documents for writer in writers.values()), total)
-    np.save(folder / "unigram.npy", writers["train"].unigram)
-    return {name: writer.close() for name, writer in writers.items()}
-
-
-def _numbered(new: Path, blocks: np.ndarray, held: np.ndarray) -> Iterator[tuple[str, list[int], list[str]]]:
-    """Batches of one part's documents: (part, numbers, texts)."""
-    waiting: dict[str, tuple[list[int], list[str]]] = {name: ([], []) for name in PARTS}
-    size = dict.fromkeys(PARTS, 0)
-    for number, text in _stored(new, blocks):
-        name = PARTS[int(held[number])]
-        waiting[name][0].append(number)
-        waiting[name][1].append(text)
-        size[name] += len(text)
-        if size[name] >= _BATCH:
-            yield name, *waiting[name]
-            waiting[name], size[name] = ([], []), 0
-    for name in PARTS:
-        if waiting[name][0]:
-            yield name, *waiting[name]
-
-
-def _encoded(tokenizer: Tokenizer, batches: Iterable[tuple[str, list[int], list[str]]]) -> Iterator[tuple[str, tuple]]:
-    """Tokenise one batch ahead of the one that is being written (the library works outside Python's lock)."""
-    with ThreadPoolExecutor(1) as ahead:
-        before = None
-        for name, numbers, texts in batches:
-            stretches = [list(_stretches(text)) for text in texts]
-            future = ahead.submit(tokenizer.encodings, list(chain.from_iterable(stretches)))
-            if before:
-                yield before[0], (before[1], before[2], before[3].result())
-            before = name, numbers, stretches, future
-        if before:
-            yield before[0], (before[1], before[2], before[3].result())
-
-
-def _stretches(text: str) -> Iterator[str]:
-    """A very long document in stretches that join to it again: one encoding of it all would take gigabytes."""
-    while len(text) > _LONGEST:
-        cut = text.rfind("\n", 1, _LONGEST) if "\n" in text[1:_LONGEST] else text.rfind(" ", 1, _LONGEST)
-        cut = cut if cut > 0 else _LONGEST
-        yield text[:cut]
-        text = text[cut:]
-    yield text
-
-
-class _PartWriter:
-    """Appends batches of one part to its files."""
-
-    def __init__(self, folder: Path, tokenizer: Tokenizer):
-        folder.mkdir()
-        self.folder, self.tokenizer = folder, tokenizer
-        self.ids = _Growing(folder / "ids.npy", tokenizer.dtype)
-        self.units = _Growing(folder / "units.npy", np.dtype("u1"))
-        self.lengths: list[np.ndarray] = []
-        self.sentences: list[np.ndarray] = []
-        self.numbers: list[np.ndarray] = []
-        self.unigram = np.zeros(tokenizer.size, np.int64)
-        self.documents = 0
-
-    def add(self, numbers: list[int], stretches: list[list[str]], encodings: list[Encoding]) -> None:
-        texts = ["".join(pieces) for pieces in stretches]
-        sizes = np.array([len(encoding) for encoding in encodings])
-        total = int(sizes.sum())
-        ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), self.tokenizer.dtype, total)
-        spans = np.fromiter(chain.from_iterable(chain.from_iterable(e.offsets) for e in encodings), np.int64, 2 * total)
-        characters = np.cumsum([0, *(len(piece) for pieces in stretches for piece in pieces)])[:-1]
-        spans = spans.reshape(-1, 2) + np.repeat(characters, sizes)[:, None]
-        of_document = np.repeat(np.arange(len(texts)), [len(pieces) for pieces in stretches])
-        lengths = np.bincount(of_document, sizes, len(texts)).astype(np.int64)
-        first = np.cumsum(lengths) - lengths
-        fresh = np.zeros(total, bool)
-        fresh[first[lengths > 0]] = True
-        units = word_bits(code_points("".join(texts)), spans[:, 0], spans[:, 1], fresh)
-        begins = np.cumsum([0, *map(len, texts)])
-        wanted = np.concatenate([np.array(sentences.starts(t)) + a for t, a in zip(texts, begins, strict=False)])
-        starts = _first_tokens(wanted, spans, units, fresh)
-        self.sentences.append(starts + self.ids.count)
-        self.ids.add(ids)
-        self.units.add(units)
-        self.lengths.append(lengths)
-        self.numbers.append(np.array(numbers, np.int64))
-        self.unigram += np.bincount(ids, minlength=self.tokenizer.size)
-        self.documents += len(texts)
-
-    def close(self) -> dict[str, Any]:
-        lengths = np.concatenate([np.zeros(1, np.int64), *self.lengths])
-        sentences = np.concatenate([np.zeros(0, np.int64), *self.sentences])
-        np.save(self.folder / "documents.npy", np.cumsum(lengths))
-        np.save(self.folder / "sentences.npy", sentences)
-        np.save(self.folder / "numbers.npy", np.concatenate([np.zeros(0, np.int64), *self.numbers]))
-        hashes = self.ids.close(), self.units.close(), files.sha256(self.folder / "documents.npy")
-        return {
-            "documents": self.documents,
-            "tokens": self.ids.count,
-            "words": self.units.words,
-            "sentences": len(sentences),
-            "hash": hashlib.sha256("".join(hashes).encode()).hexdigest(),
-        }
-
-
-def _first_tokens(wanted: np.ndarray, spans: np.ndarray, units: np.ndarray, fresh: np.ndarray) -> np.ndarray:
-    """The tokens that sentences begin with: those at or after each wanted character, if they begin a word."""
-    if not len(spans):
-        return np.zeros(0, np.int64)
-    # a token that reaches over the character (" She", with its space) counts as at it
-    token = np.searchsorted(spans[:, 1], wanted, side="right")
-    token = token[token < len(spans)]
-    token = token[(units[token] & WORD_START) != 0]
-    return np.union1d(token, np.flatnonzero(fresh))
-
-
-class _Growing:
-    """A .npy file whose length is known only at the end."""
-
-    _HEADER = 128  # what numpy writes for any one-dimensional array
-
-    def __init__(self, path: Path, dtype: np.dtype):
-        self.path, self.dtype, self.count, self.words = path, dtype, 0, 0
-        self.file: IO[bytes] = path.open("wb")
-        self.file.write(bytes(self._HEADER))
-
-    def add(self, values: np.ndarray) -> None:
-        self.file.write(values.astype(self.dtype, copy=False).tobytes())
-        self.count += len(values)
-        if self.dtype.itemsize == 1:
-            self.words += int((values & WORD_START).sum())
-
-    def close(self) -> str:
-        self.file.seek(0)
-        np.lib.format.write_array_header_1_0(
-            self.file,
-            {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.count,)},
-        )
-        assert self.file.tell() == self._HEADER
-        self.file.close()
-        return files.sha256(self.path)
-
-
-def _describe_text(new: Path, text: dict[str, Any]) -> None:
-    groups = text["groups"]
-    sizes = np.unique(groups, return_counts=True)[1]
-    description = {
-        "documents": len(groups),
-        "empty": text["empty"],
-        "duplicates": text["duplicates"],
+        "documents": text["documents"],
         "characters": text["characters"],
-        "near_duplicate_groups": int((sizes > 1).sum()),
-        "largest_group": int(sizes.max()),
-        "corpus": text["hash"],  # SHA-256 over the SHA-256 of each kept text, in order
-        "held_out": text["held_out"],
-        "seed": text["seed"],
-        "tokens": text["tokens"],  # the first vocabulary
+        "bytes": text["bytes"],  # of text, in UTF-8
+        "given": text["given"],  # documents, before any was left out
+        "empty": text["empty"] + read.get("empty", 0),
+        "duplicates": text["duplicates"],
+        **work.state["split"],
+        "read": read,  # what was odd in the files, by read.py's names
+        "corpus": digests.hexdigest(),  # SHA-256 over the SHA-256 of each kept text, in order
+        "held_out": share,
+        "seed": seed,
+        "sentences_by": mode,
     }
-    describe(new / "store.json", description, [p for p in new.iterdir() if p.is_file()])
+
+
+def _vocabulary(work: Work, corpus: Path, new: Path, tokenizer: Tokenizer | int, kind: Kind, lowercase: bool | None,
+                about: dict[str, Any], tell: Tell) -> str:  # fmt: skip
+    """The name of the tokens folder, with a tokenizer saved in it."""
+    if "vocabulary" not in work.state:
+        learned = None
+        if isinstance(tokenizer, int):
+            tell(At("vocabulary", 0, 0, None))
+            blocks, held = np.load(corpus / "blocks.npy"), mapped(corpus / "held_out.npy")
+            tokenizer, learned = _trained(corpus, blocks, held, tokenizer, kind, lowercase, about)
+        name = f"tokens-{tokenizer.hash[:12]}"
+        tokenizer.save(new / name)
+        work.commit(vocabulary=name, learned=learned)
+    return work.state["vocabulary"]
+
+
+def _trained(corpus: Path, blocks: np.ndarray, held: np.ndarray, size: int, kind: Kind, lowercase: bool | None,
+             about: dict[str, Any]) -> tuple[Tokenizer, dict[str, Any]]:  # fmt: skip
+    """A vocabulary learned from training documents, and from how much of the text."""
+    count = len(blocks) - 1
+    wanted = np.unique(np.linspace(0, count - 1, min(_BLOCKS, count)).round().astype(np.int64))
+    share = min(1.0, SAMPLE / (about["characters"] * len(wanted) / count))
+    sample = list(_sample(corpus, blocks, wanted, held, share))
+    learned: dict[str, Any] = {"kind": kind, "characters": sum(map(len, sample))}
+    if share < 1:
+        others = islice(_sample(corpus, blocks, wanted[:: max(1, len(wanted) // 32)], held, share, False), _OTHERS)
+        learned["coverage"] = coverage(sample, others)._asdict()
+    return train(sample, size, kind, lowercase), learned
+
+
+def _sample(corpus: Path, blocks: np.ndarray, wanted: np.ndarray, held: np.ndarray, share: float,
+            inside: bool = True) -> Iterator[str]:  # fmt: skip
+    """Texts spread evenly over the wanted blocks, a share of them (or the others); held-out ones never."""
+    for block in wanted.tolist():
+        for number, document in enumerate(read_block(corpus, blocks, block), int(blocks[block, 0])):
+            if not held[number] and (int((number + 1) * share) > int(number * share)) == inside:
+                yield document.text
+
+
+# --- around them -----------------------------------------------------------------------------------------------------
+
+
+def fingerprint(documents: Any) -> list[Any] | None:
+    """What tells without reading them whether files are still the same; None: only reading them again can tell."""
+    if not isinstance(documents, Reading) or any(not file.path.is_file() for file in documents.files):
+        return None
+    if any(file.name != str(file.path) for file in documents.files):  # standard input, in a file that will be gone
+        return None
+    times = [[file.name, file.size, file.path.stat().st_mtime_ns, file.format] for file in documents.files]
+    return [documents.field, documents.encoding, documents.errors, times]
+
+
+def _versions() -> list[Any]:
+    """On what the bytes of a corpus depend, beside its text and options."""
+    import tokenizers
+    import zstandard
+
+    return [VERSION, tokenizers.__version__, zstandard.ZSTD_VERSION, np.__version__, platform.python_version()]
+
+
+def _with_share(tell: Tell, documents: Any) -> Tell:
+    """Adds how much of the files was read, where that is known."""
+
+    def told(at: At) -> None:
+        if at.share is None and at.stage.startswith("reading") and isinstance(documents, Reading):
+            done, total = documents.progress
+            at = at._replace(share=min(1.0, done / total) if total else None)
+        tell(at)
+
+    return told
+
+
+def _expect(path: Path, documents: Any, say: Any) -> None:
+    """Say what the corpus will take, and refuse what cannot fit, before hours of work."""
+    if not isinstance(documents, Reading):
+        return
+    sizes = [file.size * _GROWS.get(file.path.suffix, 1.0) for file in documents.read]
+    text = sum(sizes)
+    free = _free(path)
+    say(f"about {_size(text)} of text, for which {_size(_DISK * text)} of disk are needed; {_size(free)} are free")
+    if _DISK * text > free:
+        raise BadInput(
+            f"{path} needs about {_size(_DISK * text)} for {_size(text)} of text, and {_size(free)} are free there; "
+            f"name a folder on a larger disk"
+        )
+
+
+def _expect_tokens(path: Path, about: dict[str, Any]) -> None:
+    need, free = about["bytes"] * 3 / 5, _free(path)  # 3 bytes a token, and at most one for 5 bytes of text
+    if need > free:
+        raise BadInput(
+            f"{path} needs another {_size(need)} for its tokens, and {_size(free)} are free there; make room and run "
+            f"the same again to go on"
+        )
+
+
+def _free(path: Path) -> int:
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    return shutil.disk_usage(there).free
+
+
+@contextmanager
+def _room(path: Path) -> Iterator[None]:
+    """A full disk is bad input with a cure."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise BadInput(f"the disk of {path} is full; make room and run the same again to go on") from None
+
+
+def _size(count: float) -> str:
+    units = ["bytes", "kB", "MB", "GB", "TB"]
+    while count >= 1000 and len(units) > 1:
+        count /= 1000
+        units.pop(0)
+    return f"{count:,.0f} {units[0]}" if units[0] == "bytes" else f"{count:,.1f} {units[0]}"
+
+
+def _examples(work: Work, about: dict[str, Any]) -> dict[str, Any]:
+    """Ten sentences and three documents, for a person to see whether the text is what it should be."""
+    blocks = np.load(work.new / "blocks.npy")
+    total, count = about["documents"], len(blocks) - 1
+    shown = []
+    for number in sorted({total * i // 4 for i in (1, 2, 3)}):
+        block = int(np.searchsorted(blocks[:, 0], number, side="right")) - 1
+        document = next(islice(read_block(work.new, blocks, block), number - int(blocks[block, 0]), None))
+        text = document.text
+        shown.append({"source": document.source, "line": document.line, "characters": len(text), "begins": text[:300]})
+    spread = sorted({count * i // 10 for i in range(10)})
+    texts = (document.text for block in spread for document in islice(read_block(work.new, blocks, block), 20))
+    return {"examples": {"documents": shown, "sentences": sentence_rules.examples(texts, about["sentences_by"])}}
+
+
+def _note_cost(work: Work, folder: Path, workers: int) -> None:
+    """Time and memory, which differ from run to run: beside the corpus, not in what describes it."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    ours, theirs = (
+        resource.getrusage(who).ru_maxrss * unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    cost = {
+        "seconds": round(work.elapsed, 1),
+        "stopped_and_resumed": work.resumed,
+        "workers": workers,
+        "peak_memory": ours + workers * theirs,  # bytes, at most: of this process and the largest worker, times workers
+        "versions": dict(zip(("format", "tokenizers", "zstd", "numpy", "python"), _versions(), strict=True)),
+    }
+    with files.atomic_write(folder / "preparation.json", "w") as file:
+        json.dump(cost, file, indent=1)
+
+
+def summary(store: Store) -> list[str]:
+    """What was prepared, in lines for a person."""
+    d, parts = store.description, store.description["parts"]
+    cost = json.loads((store.path / "preparation.json").read_text("utf-8"))
+    tokens = sum(part["tokens"] for part in parts.values())
+    words = sum(part["words"] for part in parts.values())
+    found = sum(part["sentences"] for part in parts.values())
+    lines = [
+        f"{d['documents']:,} documents, {_size(d['bytes'])} of text; left out: {d['duplicates']:,} duplicates and "
+        f"{d['empty']:,} empty ones",
+        f"{words:,} words, {found:,} sentences, {tokens:,} tokens of {d['vocabulary']:,} kinds: "
+        f"{d['bytes_per_token']:.2f} bytes a token, {d['unknown']:.3%} [UNK]",
+    ]
+    if coverage := (d.get("learned") or {}).get("coverage"):
+        lines.append(
+            f"the vocabulary was learned from {d['learned']['characters'] / 1e6:.0f} M characters, which have "
+            f"{coverage['characters']:.2%} of the corpus' characters and {coverage['words']:.1%} of its words"
+        )
+    kept, near = parts["held_out"], d["near_duplicate_groups"]
+    lines.append(
+        f"held out: {kept['documents']:,} documents, {kept['tokens']:,} tokens; {near:,} groups of near-duplicates, "
+        f"the largest of {d['largest_group']:,}, each on one side"
+    )
+    lines.append(f"corpus {d['corpus'][:16]}, {cost['seconds']:,.0f} s, {_size(cost['peak_memory'])} of memory at most")
+    return lines

@@ -185,7 +185,10 @@ def read_block(folder: Path, blocks: np.ndarray, block: int) -> Iterator[Documen
         file.seek(begin)
         lines = zstandard.ZstdDecompressor().decompress(file.read(end - begin)).decode().split("\n")[:-1]
     for line in lines:
-        yield Document(**json.loads(line))
+        record = json.loads(line)
+        if "entities" in record:
+            record["entities"] = [tuple(entity) for entity in record["entities"]]
+        yield Document(**record)
 
 
 def described(folder: Path, name: str = "store.json") -> dict[str, Any]:

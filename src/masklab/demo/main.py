@@ -125,7 +125,9 @@ def _corpus(folder: Path, documents: Iterable[Document] | None, console: Console
                 folder,
                 8192,
                 held_out=HELD_OUT,
-                progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
+                progress=lambda at: bar.update(
+                    task, description=at.stage, completed=at.documents, total=at.share and at.documents / at.share
+                ),
             )
     store = Store(folder)
     measured = folder.with_name("leak.json")
