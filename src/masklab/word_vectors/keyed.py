@@ -25,7 +25,7 @@ Method = Literal["add", "mul"]
 Query = str | np.ndarray
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (block (m, dim), its norms (m,)) -> (queries, m)
 _TOGETHER = 256  # questions in one matrix product
-_SCORES = 1 << 23  # similarities held at a time
+_SCORES = 1 << 20  # similarities held at a time: 4 MB, which stay near the processor
 _NUMBERS = 1 << 24  # numbers of the table looked at at a time: 64 MB
 
 
@@ -329,7 +329,7 @@ class WordVectors:
     def _looks_like(self, word: str) -> str:
         """Says which known words differ from an unknown one in little: in case, or in a letter or two."""
         cased = [w for w in (word.lower(), word.capitalize(), word.upper(), word.replace(" ", "_")) if w in self]
-        like = list(dict.fromkeys(cased)) or difflib.get_close_matches(word, self.words[:20_000], 3, 0.8)
+        like = list(dict.fromkeys(cased)) or difflib.get_close_matches(word.lower(), self.words[:20_000], 3, 0.8)
         return f"; did you mean {' or '.join(like)}?" if like else ""
 
     def _answers(self, rows: np.ndarray, k: int, method: Method, among: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -342,7 +342,7 @@ class WordVectors:
             raise BadInput(f"there is no way {method!r} to solve an analogy; choose add (3CosAdd) or mul (3CosMul)")
 
         def score(block: np.ndarray, norms: np.ndarray) -> np.ndarray:
-            a, b, c = ((1 + rows[:, i] @ block.T / norms) / 2 for i in range(3))
+            a, b, c = ((1 + _divided(rows[:, i] @ block.T, norms)) / 2 for i in range(3))
             return b * c / (a + np.float32(1e-6))
 
         return self._top(rows[:, 0], k, among, score)
@@ -356,7 +356,7 @@ class WordVectors:
         The first block is small and its best are found by sorting; of every further one only what beats the k-th best
         so far is looked at, which soon is hardly anything.
         """
-        score = score or (lambda block, norms: (queries @ block.T) / norms)
+        score = score or (lambda block, norms: _divided(queries @ block.T, norms))
         end = len(self) if among is None else min(among, len(self))
         n, k = len(queries), min(k, end)
         size = max(1, min(_SCORES // n, _NUMBERS // self.dim))
@@ -367,7 +367,7 @@ class WordVectors:
             if start == 0:
                 rows, columns = np.repeat(np.arange(n), k), np.argpartition(-block, k - 1, axis=1)[:, :k].ravel()
             else:
-                rows, columns = np.nonzero(block > scores.reshape(n, k)[:, -1:])
+                rows, columns = np.divmod(np.flatnonzero(block > scores.reshape(n, k)[:, -1:]), stop - start)
             query = np.concatenate([query, rows])
             numbers = np.concatenate([numbers, columns + start])
             scores = np.concatenate([scores, block[rows, columns]])
@@ -391,6 +391,11 @@ def _normal(vector: np.ndarray) -> np.ndarray:
     wide = vector.astype(np.float64)
     length = np.sqrt(np.dot(wide, wide))
     return (wide * (1 / length)).astype(np.float32) if length > 0 else vector
+
+
+def _divided(products: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    products /= norms
+    return products
 
 
 def _listed(queries: Query | Sequence[Query]) -> list[Query]:
