@@ -1,0 +1,133 @@
+"""fastText: a word is the mean of its character n-grams, so that rare words share what frequent ones learned.
+
+Bojanowski et al. 2017, "Enriching Word Vectors with Subword Information" (section 3: skip-gram with n-grams of 3 to 6
+characters in 2 million buckets; 4.1: the settings). A word that training never met gets a vector from its n-grams.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from masklab.errors import BadInput
+from masklab.word_vectors.compiling import announced
+from masklab.word_vectors.fasttext_kernels import Mode, desk_for, empty_groups, pieces_of, read_text, tree_groups
+from masklab.word_vectors.fasttext_rows import continued, input_rows, must_be_finite, rows_of
+from masklab.word_vectors.ngrams import LINE_END, Ngrams, mean_rows
+from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
+from masklab.word_vectors.sampling import Draws, huffman
+from masklab.word_vectors.scan import encode
+from masklab.word_vectors.sources import Corpus
+from masklab.word_vectors.tiles import TILE, aligned
+from masklab.word_vectors.trained import Trained
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; the defaults are those of the paper and of the official program."""
+
+    model: Literal["skipgram", "cbow"] = "skipgram"
+    loss: Literal["ns", "hs"] = "ns"  # negative sampling, hierarchical softmax
+    dim: int = 100
+    window: int = 5
+    shortest: int = 3
+    longest: int = 6  # 0: no n-grams
+    buckets: int = 2_000_000
+    min_count: int = 5
+    max_words: int | None = None
+    lowercase: bool = False
+    sample: float = 1e-4
+    negatives: int = 5
+    noise: float = 0.5  # negatives are drawn by count to this power
+    shared: bool = False  # skip-gram: one draw of negatives for a window, not one for each pair of words
+    epochs: int = 5
+    seconds: float | None = None
+    rate: float = 0.05
+    rate_end: float = 0.0
+    threads: int = 0
+    deterministic: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        Ngrams(self.shortest, self.longest, self.buckets)
+        self.schedule()
+        if self.model not in ("skipgram", "cbow"):
+            raise BadInput(f"model={self.model!r}: fastText is skipgram or cbow (supervised has settings of its own)")
+        if self.loss not in ("ns", "hs"):
+            raise BadInput(f"loss={self.loss!r}: choose ns (negative sampling) or hs (hierarchical softmax)")
+        for name in ("dim", "window", "min_count", "negatives"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name}={getattr(self, name)}: give 1 or more")
+        if self.sample < 0:
+            raise BadInput(f"sample={self.sample}: give a share of the text such as 1e-4, or 0 to keep all words")
+
+    def schedule(self) -> Schedule:
+        return Schedule(self.epochs, self.seconds, self.rate, self.rate_end, self.threads, self.deterministic)
+
+
+def train(
+    corpus: Corpus,
+    settings: Settings = Settings(),
+    *,
+    start: Trained | None = None,
+    watch: Watch | None = None,
+    stop: Callable[[], Any] | None = None,
+) -> Trained:
+    """Vectors for the words of a corpus, and rows for their n-grams.
+
+    arrays: "words" (V, D) the words' own rows, "buckets" (n, D) and "bucket_numbers" (n,) the rows of the buckets in
+    use, "output" (V, D; a row less for a tree). vectors[w] is the mean of the rows of w. `start`: go on with this
+    model on new text; its words keep their numbers, new ones follow. `watch` is told how it goes, `stop` is asked
+    whether to end early (as Ctrl-C does); what is trained by then is returned.
+    """
+    if not settings.longest:
+        settings = replace(settings, buckets=0)
+    if start is not None:
+        continued(start, "fasttext", settings, ("dim", "shortest", "longest", "buckets", "loss"))
+    schedule = settings.schedule()
+    vocabulary, ids = encode(
+        corpus, min_count=settings.min_count, max_words=settings.max_words, lowercase=settings.lowercase,
+        end_of_line=LINE_END, vocabulary=start.vocabulary if start else None, grow=start is not None,
+    )  # fmt: skip
+    table = Ngrams(settings.shortest, settings.longest, settings.buckets).table(vocabulary.words)
+    seen = np.zeros(settings.buckets, np.int64)
+    np.add.at(seen, table.ids, np.repeat(vocabulary.counts, np.diff(table.offsets)))
+    inputs, numbers = input_rows(len(vocabulary), seen, settings.dim, settings.seed, start)
+    rows = rows_of(table, numbers, settings.buckets, len(vocabulary))
+    pieces = pieces_of(np.arange(len(vocabulary), dtype=np.int32), rows)
+    tree = settings.loss == "hs"
+    trees = huffman(vocabulary.counts) if tree else None
+    outputs = aligned(len(vocabulary) - tree, settings.dim)
+    if start is not None:
+        outputs[: len(start.arrays["output"]), : settings.dim] = start.arrays["output"]
+    draws = Draws.of(
+        vocabulary.counts, sample=settings.sample, power=settings.noise, window=settings.window,
+        negatives=settings.negatives, key=(settings.seed, start.words_read if start else 0),
+    )  # fmt: skip
+    examples = 2 * settings.window
+    ways = tree_groups(*trees) if trees else None
+    groups = [ways or empty_groups(examples, settings.negatives + examples) for _ in range(schedule.workers)]
+    if not settings.shared and ways is None:
+        groups = [empty_groups(examples, settings.negatives + 1) for _ in groups]
+    most = int(np.diff(pieces.offsets).max()) * (examples if settings.model == "cbow" else 1)
+    desks = [desk_for(settings.dim, groups[0], most, examples) for _ in groups]
+    mode = Mode(settings.model == "cbow", tree, settings.shared and not tree and settings.model == "skipgram")
+
+    def work(chunk: Chunk) -> Loss:
+        return Loss(
+            *read_text(
+                TILE, inputs, outputs, ids, chunk.begin, chunk.end, chunk.place, draws, pieces, groups[chunk.thread],
+                mode, chunk.rate, chunk.rate_end, desks[chunk.thread],
+            )
+        )  # fmt: skip
+
+    with announced(watch):
+        work(Chunk(0, 0, 0, settings.rate, settings.rate, 0))
+    words = int(np.count_nonzero(ids >= 0))
+    outcome = run(work, borders_of(ids), words, schedule, check=lambda: must_be_finite(inputs), watch=watch, stop=stop)
+    own, shared = inputs[: len(vocabulary), : settings.dim], inputs[len(vocabulary) :, : settings.dim]
+    arrays = {"words": own, "buckets": shared, "bucket_numbers": numbers, "output": outputs[:, : settings.dim]}
+    vectors = mean_rows(own, shared, rows_of(table, numbers, settings.buckets))
+    read = (start.words_read if start else 0) + outcome.words
+    return Trained("fasttext", vocabulary, asdict(settings), vectors, arrays, read)

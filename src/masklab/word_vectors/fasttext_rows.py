@@ -1,0 +1,104 @@
+"""The tables of a fastText model: a row a word, then a row for each bucket that the text falls into.
+
+Of two million buckets a corpus uses a part. The others have no row here: they would keep the noise they began with, so
+they count as zeros instead. Those in use stand in the order of their frequency, so that the busy ones lie together.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from masklab.errors import BadInput
+from masklab.rng import rng
+from masklab.word_vectors.ngrams import Ngrams, Table, mean_rows
+from masklab.word_vectors.tiles import aligned
+from masklab.word_vectors.trained import Trained
+
+_BLOCK = 1 << 14  # rows that are drawn at once
+
+
+def input_rows(
+    words: int, seen: np.ndarray, dim: int, seed: int, start: Trained | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The table to train, (words + buckets in use, padded dim), and which buckets these are, (n,) int32.
+
+    seen (buckets,): how often the text falls into each bucket. Rows begin as in `start`, whose buckets keep their
+    places, or evenly between -1 / dim and 1 / dim, as the official program draws them.
+    """
+    known = np.zeros(0, np.int32) if start is None else np.asarray(start.arrays["bucket_numbers"])
+    fresh = seen.copy()
+    fresh[known] = 0
+    new = np.flatnonzero(fresh)
+    new = new[np.argsort(-fresh[new], kind="stable")].astype(np.int32)
+    table = aligned(words + len(known) + len(new), dim)
+    old_words = 0 if start is None else len(start.arrays["words"])
+    stream = 0 if start is None else start.words_read
+    draw_rows(table[old_words:words], dim, seed, stream, 0)
+    draw_rows(table[words + len(known) :], dim, seed, stream, 1)
+    if start is not None:
+        table[:old_words, :dim] = start.arrays["words"]
+        table[words : words + len(known), :dim] = start.arrays["buckets"]
+    return table, np.concatenate([known, new])
+
+
+def draw_rows(rows: np.ndarray, dim: int, seed: int, *where: int) -> None:
+    """Fill rows evenly between -1 / dim and 1 / dim."""
+    for block in range(0, len(rows), _BLOCK):
+        part = rows[block : block + _BLOCK, :dim]
+        part[:] = rng(seed, "fasttext rows", *where, block).random(part.shape, np.float32) * (2 / dim) - 1 / dim
+
+
+def row_map(numbers: np.ndarray, buckets: int, first: int = 0) -> np.ndarray:
+    """(buckets,) int32: which row each bucket has, `first` + its place in `numbers`, or -1."""
+    row_of = np.full(buckets, -1, np.int32)
+    row_of[numbers] = np.arange(first, first + len(numbers), dtype=np.int32)
+    return row_of
+
+
+def rows_of(table: Table, numbers: np.ndarray, buckets: int, first: int = 0) -> Table:
+    """The same lists with the rows of `row_map` in place of buckets."""
+    return Table(table.offsets, row_map(numbers, buckets, first)[table.ids])
+
+
+def ngrams_of(settings: dict[str, Any]) -> Ngrams:
+    """The n-grams that a model was trained with."""
+    return Ngrams(settings["shortest"], settings["longest"], settings["buckets"])
+
+
+class Unseen:
+    """Vectors for words that training never met: the mean of their n-grams' rows.
+
+    >>> Unseen(trained)("gastroenteritis")
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        if "buckets" not in trained.arrays:
+            raise BadInput(f"{trained.method} vectors know whole words only; train with `masklab words fasttext`")
+        self.ngrams = ngrams_of(trained.settings)
+        self.rows = trained.arrays["buckets"]
+        self.row_of = row_map(np.asarray(trained.arrays["bucket_numbers"]), self.ngrams.buckets)
+
+    def __call__(self, word: str) -> np.ndarray:
+        """(D,) float32; zeros for a word without n-grams."""
+        return self.many([word])[0]
+
+    def many(self, words: list[str]) -> np.ndarray:
+        """(len(words), D) float32."""
+        table = self.ngrams.table(words)
+        return mean_rows(None, self.rows, Table(table.offsets, self.row_of[table.ids]))
+
+
+def must_be_finite(inputs: np.ndarray) -> None:
+    """Once an epoch: the kernels themselves do not see NaN."""
+    if not all(np.isfinite(inputs[i : i + _BLOCK]).all() for i in range(0, len(inputs), _BLOCK)):
+        raise BadInput("the vectors have grown beyond all bounds; give a smaller rate, such as half of it")
+
+
+def continued(start: Trained, method: str, settings: Any, fixed: tuple[str, ...]) -> None:
+    """Refuse to go on with a model of another kind, or under settings that its tables do not fit."""
+    if start.method != method:
+        raise BadInput(f"these are {start.method} vectors: go on with the command that made them, or begin anew")
+    for name in fixed:
+        was, now = start.settings[name], getattr(settings, name)
+        if was != now:
+            raise BadInput(f"{name}={now}, but the model to go on with has {name}={was}; leave it so, or begin anew")
