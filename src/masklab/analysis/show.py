@@ -27,7 +27,7 @@ from masklab.recipe import Recipe
 from masklab.training import checkpoint
 from masklab.training.batches import Batch
 from masklab.training.feed import batch_at
-from masklab.training.look import LEGEND, Asked, Piece, Spell, batch_html, by_document, pieces, row_of
+from masklab.training.look import LEGEND, REAL, Asked, Piece, Spell, batch_html, by_document, pieces, row_of
 from masklab.training.mixture import open_sources
 from masklab.training.run import Run
 from masklab.training.schedule import Progress
@@ -41,6 +41,7 @@ COLOURS = {
 }
 ANSWERS = {"hidden": "bold red", "changed": "bold yellow", "kept": "bold green", "asked": "bold magenta"}
 ORDER = list(COLOURS)
+BRACKETS = {"phrases": "‹›", "entities": "«»"}  # around real units, in a terminal
 
 
 @dataclass
@@ -146,6 +147,12 @@ class Look:
         for how in ORDER:
             if how in used:
                 key.append(f" {LEGEND[how]} ", COLOURS[how]).append("  ")
+        marks = {
+            mark for row in range(len(self.batches[0].inputs.tokens)) for p in self.read(0, row) for mark in p.marks
+        }
+        for name in REAL:
+            if name in marks:
+                key.append(f" {BRACKETS[name][0]}{name}{BRACKETS[name][1]} ", "cyan")
         return key
 
 
@@ -210,9 +217,12 @@ def _interlinear(group: list[Piece], width: int) -> Iterator[Text]:
     margin = f" {'AB'[piece.segment]} │ " if (piece := group[0]) and len(segments) > 1 else " │ "
     top, bottom = _lines(margin)
     segment = group[0].segment
-    for piece in group:
+    for piece, after in zip(group, [*group[1:], None], strict=True):
         wanted = ", ".join(asked.wanted for asked in piece.asked)
-        cell = max(_cells(piece.text), _cells(wanted) + bool(wanted))
+        opening = "".join(BRACKETS[name][0] for name in piece.marks if name not in piece.goes_on)
+        goes_on = after.goes_on if after else ()
+        closing = "".join(BRACKETS[name][1] for name in reversed(piece.marks) if name not in goes_on)
+        cell = max(_cells(opening + piece.text + closing), _cells(opening + wanted) + bool(wanted))
         if len(top.plain) > len(margin) and (_cells(top.plain) + cell + 1 > width or piece.segment != segment):
             yield from _pair(top, bottom)
             segment = piece.segment
@@ -223,8 +233,10 @@ def _interlinear(group: list[Piece], width: int) -> Iterator[Text]:
             bottom.append(" ")
         how = piece.asked[0].how if piece.asked else ""
         special = "dim" if piece.text.startswith("[") and piece.text.endswith("]") else ""
-        top.append(piece.text, COLOURS.get(how, special)).append(" " * (cell - _cells(piece.text)))
-        bottom.append(wanted, ANSWERS.get(how, "")).append(" " * (cell - _cells(wanted)))
+        top.append(opening, "cyan").append(piece.text, COLOURS.get(how, special)).append(closing, "cyan")
+        top.append(" " * (cell - _cells(opening + piece.text + closing)))
+        bottom.append(" " * _cells(opening)).append(wanted, ANSWERS.get(how, ""))
+        bottom.append(" " * (cell - _cells(opening + wanted)))
     yield from _pair(top, bottom)
 
 

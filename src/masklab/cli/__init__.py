@@ -36,7 +36,7 @@ def top(
 
 
 # Importing a file of commands adds them to `app`, in the order in which `--help` lists them.
-from masklab.cli import clean, corpus, doctor, train, use, words, words_use  # noqa: E402, F401
+from masklab.cli import clean, corpus, doctor, train, units, use, words, words_bpe, words_phrases, words_use  # noqa: E402, F401
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ class Thresholds:
 
 class Phrase(NamedTuple):
     text: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     npmi: float
     words: int
 

@@ -1,11 +1,12 @@
 """Masked language model: hide some of the words and ask for them back (BERT, Devlin et al. 2019, section 3.1).
 
 Masks are dynamic (RoBERTa, Liu et al. 2019, section 4.1): a row that comes again is masked anew. Whole words can be
-masked at once; a unit is hidden whole or not at all.
+masked at once (BERT's own later release), or phrases or entities (ERNIE, Sun et al. 2019, section 3.2): a unit is
+hidden whole or not at all, and whatever the unit, as many tokens are asked for.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from masklab.corpus.store import Store
-from masklab.corpus.units import WORD_START
+from masklab.corpus.units import LAYER_OF, START, Unit, start_bit
 from masklab.errors import BadInput
 from masklab.models.heads import MaskedLMHead
 from masklab.models.transformer import Model
@@ -25,7 +26,7 @@ from masklab.training.batches import IGNORE, Batch, Example, LossTerm, states_at
 class MaskedLM:
     rate: float = 0.15  # share of the tokens that the loss asks for, at the end of the run
     start_rate: float | None = None  # and at its beginning (falls linearly); None: the same
-    unit: Literal["token", "word"] = "token"
+    unit: Unit = "token"  # what is hidden whole; "phrase" and "entity" need that layer (`masklab units`)
     mask: float = 0.8  # of the asked tokens, how many are shown as [MASK] ...
     random: float = 0.1  # ... and how many as a random token; the rest are shown as they are
     unigram_start: bool = False  # the output bias starts at the log of the corpus' token frequencies
@@ -38,7 +39,10 @@ class MaskedLM:
             raise BadInput(f"objective.mask + objective.random is {self.mask + self.random}: together at most 1")
 
     def open(self, data: str, part: str, tokenizer: Any = None) -> Any:
-        return Store(data).part(part)  # type: ignore[arg-type]
+        found = Store(data).part(part)
+        if self.unit != "token":
+            start_bit(self.unit, found.layers, data)  # refuses a layer that the corpus lacks
+        return found
 
     def examples(self, source: Any, length: int) -> Any:
         return source.rows(length, 2)
@@ -66,7 +70,7 @@ class MaskedLM:
         tokens[other] = tokenizer.ordinary[rng.integers(0, len(tokenizer.ordinary), len(other))]
         inputs = row.inputs._replace(tokens=tokens)
         wanted = {"masked": targets, "hidden": np.where(hidden, targets, IGNORE)}
-        return Example(inputs, {"masked": slots}, wanted, row.full, words(row))
+        return Example(inputs, {"masked": slots}, wanted, row.full, words(row), row.units)
 
     def heads(self, model: Model, source: Any, trained: nn.ModuleDict | None = None) -> nn.ModuleDict:
         head = MaskedLMHead(model.config, model.embeddings)
@@ -123,19 +127,25 @@ def log_unigram(counts: np.ndarray) -> np.ndarray:
 def choose(row: Row, rate: float, unit: str, rng: np.random.Generator) -> np.ndarray:
     """Which slots to ask for: `rate` of the row's text, as whole units, in ascending order.
 
-    Tokens: exactly round(rate x n). Words: shuffled words are taken while the budget is not passed, so it is met to
-    within one word. At least one unit, so that every row has a target.
+    Tokens: exactly round(rate x n). Larger units: shuffled ones are taken, and those that would pass the budget passed
+    over, so it is met to within one unit. At least one, so that every row has a target.
     """
     text = np.flatnonzero(row.text)
     budget = max(1, round(rate * len(text)))
     if unit == "token":
         return np.sort(text[np.argpartition(rng.random(len(text)), budget - 1)[:budget]])
     # A unit starts where the bits say so, and wherever the text resumes after [CLS] or [SEP].
-    starts = (row.units[text] & WORD_START > 0) | (np.diff(text, prepend=-2) > 1)
+    starts = (row.units[text] & START[LAYER_OF[unit]] > 0) | (np.diff(text, prepend=-2) > 1)
     bounds = np.append(np.flatnonzero(starts), len(text))
     order = rng.permutation(len(bounds) - 1)
-    sizes = np.cumsum(np.diff(bounds)[order])
-    taken = order[: max(1, np.searchsorted(sizes, budget, side="right"))]
+    sizes = np.diff(bounds)[order]
+    first = int(np.searchsorted(np.cumsum(sizes), budget, side="right"))
+    take, at, left = list(range(max(1, first))), first + 1, budget - int(sizes[:first].sum())
+    while first and left and (sizes[at:] <= left).any():
+        at += int((sizes[at:] <= left).argmax())
+        take.append(at)
+        left, at = left - int(sizes[at]), at + 1
+    taken = order[take]
     inside = np.zeros(len(text) + 1, np.int64)
     np.add.at(inside, bounds[taken], 1)
     np.add.at(inside, bounds[taken + 1], -1)

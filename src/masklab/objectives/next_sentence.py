@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from masklab.corpus.units import WORD_START
 from masklab.models.heads import NextSentenceHead, Pooler
 from masklab.models.transformer import Model
 from masklab.objectives.masked_lm import MaskedLM
@@ -76,23 +75,37 @@ class NextSentence:
 
 
 def split(source: Any, start: int, end: int, rng: np.random.Generator) -> int:
-    """Where text A ends inside the piece [start, end): at one of its sentence starts, else at a word start."""
+    """Where text A ends inside the piece [start, end): at one of its sentence starts, else at the start of a unit."""
     sentences = source.sentences
     inner = sentences[np.searchsorted(sentences, start + 1) : np.searchsorted(sentences, end)]
+    inner = inner[_begins_units(source, inner)]
     if len(inner) == 0:
-        inner = start + 1 + np.flatnonzero(source.units[start + 1 : end] & WORD_START)
+        inner = start + 1 + np.flatnonzero(_begins_units(source, slice(start + 1, end)))
     return int(inner[rng.integers(len(inner))]) if len(inner) else end
 
 
 def elsewhere(source: Any, start: int, size: int, rng: np.random.Generator) -> tuple[int, int]:
-    """A stretch of at most `size` tokens from the beginning of a sentence of another document."""
+    """A stretch of at most `size` tokens from the beginning of a sentence of another document; no unit is cut."""
     here = _document(source, start)
     for _ in range(20):
         where = int(source.sentences[rng.integers(len(source.sentences))])
         document = _document(source, where)
-        if document != here:
-            return where, min(where + size, int(source.documents[document + 1]))
-    return start, start + size  # a corpus of one document: its own beginning is all there is
+        if document != here and _begins_units(source, where):
+            return where, _last_cut(source, where, min(where + size, int(source.documents[document + 1])))
+    return start, _last_cut(source, start, start + size)  # a corpus of one document: its own beginning is all there is
+
+
+def _begins_units(source: Any, tokens: Any) -> Any:
+    """Does a unit of every layer begin at each of these tokens?"""
+    return source.units[tokens] & source.uncut == source.uncut
+
+
+def _last_cut(source: Any, start: int, end: int) -> int:
+    """The last place in (start, end] where a unit ends; `end` if one unit fills it all."""
+    if end == source.documents[_document(source, start) + 1]:
+        return end
+    found = np.flatnonzero(_begins_units(source, slice(start + 1, end + 1)))
+    return start + 1 + int(found[-1]) if len(found) else end
 
 
 def _document(source: Any, token: int) -> int:

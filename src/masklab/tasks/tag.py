@@ -51,21 +51,7 @@ class Tag:
         pieces = word_pieces(tokenizer, read.words)
         majority = int(frequency.argmax())
         answers = [[usual.get(word, majority) for word in words] for words in read.words]
-        begins = np.cumsum([0, *map(len, read.words)])
-
-        def items(length: int) -> tuple[list[Item], int]:
-            found, cut = [], 0
-            for i, sentence in enumerate(pieces):
-                cut += sum(len(word) > length - 2 for word in sentence)
-                for a, b in stretches([len(word) for word in sentence], length - 2):
-                    words = [word[: length - 2] for word in sentence[a:b]]
-                    at = np.cumsum([1, *map(len, words[:-1])])  # slot 0 is [CLS]
-                    target, answer = np.array(truth[i][a:b]), np.array(answers[i][a:b])
-                    found.append(Item((np.concatenate(words),), at, target, answer, np.arange(a, b) + begins[i]))
-            return found, cut
-
-        longest = max(2 + sum(map(len, sentence)) for sentence in pieces)
-        return Labelled(tokenizer, names, frequency, items, longest)
+        return _source(tokenizer, names, frequency, pieces, truth, answers)
 
     def examples(self, source: Labelled, length: int) -> Any:
         return source.laid(length).rows
@@ -87,6 +73,37 @@ class Tag:
 
     def predict(self, pretrainer: Any, source: Labelled, length: int) -> Predictions:
         return labelled.predict(pretrainer, source, length, self.TERM, self.HEAD)
+
+
+def tag(pretrainer: Any, tokenizer: Any, labels: list[str], sentences: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The label that a trained model gives to each word of each sentence."""
+    nothing = [[0] * len(words) for words in sentences]
+    pieces = word_pieces(tokenizer, sentences)
+    source = _source(tokenizer, labels, np.ones(len(labels), np.int64), pieces, nothing, nothing)
+    length = min(pretrainer.model.config.max_length, max(128, source.longest))
+    found = iter(labelled.predict(pretrainer, source, length, Tag.TERM, Tag.HEAD).predicted.tolist())
+    return [[labels[next(found)] for _ in words] for words in sentences]
+
+
+def _source(
+    tokenizer: Any, names: list[str], frequency: np.ndarray, pieces: list[list[np.ndarray]], truth: Sequence[Any],
+    answers: Sequence[Any],
+) -> Labelled:  # fmt: skip
+    """Sentences in rows. pieces, truth, answers: of each word of each sentence, its tokens and two labels."""
+    begins = np.cumsum([0, *map(len, pieces)])
+
+    def items(length: int) -> tuple[list[Item], int]:
+        found, cut = [], 0
+        for i, sentence in enumerate(pieces):
+            cut += sum(len(word) > length - 2 for word in sentence)
+            for a, b in stretches([len(word) for word in sentence], length - 2):
+                words = [word[: length - 2] for word in sentence[a:b]]
+                at = np.cumsum([1, *map(len, words[:-1])])  # slot 0 is [CLS]
+                target, answer = np.array(truth[i][a:b]), np.array(answers[i][a:b])
+                found.append(Item((np.concatenate(words),), at, target, answer, np.arange(a, b) + begins[i]))
+        return found, cut
+
+    return Labelled(tokenizer, names, frequency, items, max(2 + sum(map(len, sentence)) for sentence in pieces))
 
 
 def usual_tags(words: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> dict[str, int]:

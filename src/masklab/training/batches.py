@@ -32,6 +32,7 @@ class Example(NamedTuple):
     targets: dict[str, np.ndarray]  # name -> (K, ...), IGNORE where nothing is asked
     full: bool = False  # one document fills the whole row
     words: int = 0
+    units: np.ndarray | None = None  # (T,) uint8, bits of corpus/units.py, for people who look at the row
 
 
 class Batch(NamedTuple):
@@ -44,6 +45,7 @@ class Batch(NamedTuple):
     counts: dict[str, int]  # targets that are not IGNORE, known before anything is computed
     tokens: int  # slots that hold a token, not padding
     words: int
+    units: np.ndarray | None = None  # (B, T) uint8, as in Example; it stays on the host
 
     def to(self, device: torch.device | str) -> "Batch":
         def move(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -129,6 +131,7 @@ def collate(examples: Sequence[Example], kind: str = "bidirectional") -> Batch:
         {name: int((t != IGNORE).sum()) for name, t in targets.items()},
         int((inputs.document >= 0).sum()),
         sum(e.words for e in examples),
+        None if any(e.units is None for e in examples) else np.stack([e.units for e in examples]),  # type: ignore[misc]
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
+from masklab.corpus.units import ENTITY_REAL, PHRASE_REAL, WORD_START
 from masklab.models.pattern import PADDING, Inputs, visible_numpy
 from masklab.models.picture import BLUE, svg
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from masklab.training.run import Run
 
 IGNORE = -100
+REAL = {"phrases": PHRASE_REAL, "entities": ENTITY_REAL}  # the slot belongs to a real one; half of it: begins one
 
 
 class Asked(NamedTuple):
@@ -29,7 +31,10 @@ class Asked(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """One slot of a row in words. `joined`: it continues the word before it."""
+    """One slot of a row in words. `joined`: it continues the word before it.
+
+    marks: the layers of which a real unit covers it; goes_on: those whose unit began before it.
+    """
 
     slot: int
     text: str
@@ -40,6 +45,8 @@ class Piece(NamedTuple):
     document: int
     time: int
     visible_from: int
+    marks: tuple[str, ...] = ()
+    goes_on: tuple[str, ...] = ()
 
 
 Spell = Callable[[int], tuple[str, bool]]  # token id -> its text, whether it continues a word
@@ -63,11 +70,20 @@ def pieces(batch: "Batch", row: int, spell: Spell = number, explain: Explain = n
             if isinstance(target, int) and target != IGNORE:
                 asked[slot] = (*asked.get(slot, ()), explain(term, int(inputs.tokens[slot]), target))
     columns = (inputs.position, inputs.segment, inputs.document, inputs.time, inputs.visible_from)
-    return [
-        Piece(slot, *spell(int(token)), asked.get(slot, ()), *(int(column[slot]) for column in columns))
-        for slot, token in enumerate(inputs.tokens)
-        if inputs.document[slot] != PADDING
-    ]
+    found = []
+    for slot, token in enumerate(inputs.tokens):
+        if inputs.document[slot] != PADDING:
+            text, joined = spell(int(token))
+            bits = 0 if batch.units is None else int(batch.units[row, slot])
+            joined = not bits & WORD_START if bits else joined  # the corpus knows better than the spelling
+            marks = tuple(name for name, real in REAL.items() if bits & real)
+            goes_on = tuple(name for name in marks if not bits & REAL[name] >> 1)
+            position, segment, document, time, visible_from = (int(column[slot]) for column in columns)
+            found.append(
+                Piece(slot, text, joined, asked.get(slot, ()), position, segment, document, time, visible_from,
+                      marks, goes_on)
+            )  # fmt: skip
+    return found
 
 
 def row_of(batch: "Batch", row: int) -> Inputs:
@@ -94,6 +110,9 @@ STYLE = """<style>
 .masklab .asked { background: #7a6fbe; color: #fff; }
 .masklab .asked rt { color: #7a6fbe; }
 .masklab .special { color: #8889; }
+.masklab .phrases { box-shadow: 0 2px #3f7cac; }
+.masklab .entities { box-shadow: 0 2px #c05621; }
+.masklab .phrases.entities { box-shadow: 0 2px #3f7cac, 0 4px #c05621; }
 .masklab td, .masklab th { padding: 2px 16px 2px 0; text-align: left; }
 .masklab .note { opacity: .7; }
 .masklab svg { flex: none; }
@@ -116,12 +135,15 @@ def batch_html(
     counts = ", ".join(f"{name} {count:,}" for name, count in batch.counts.items() if name in batch.at)
     hows = {asked.how for _, row in shown for piece in row for asked in piece.asked}
     key = " ".join(f'<span class="{how}">{text}</span>' for how, text in LEGEND.items() if how in hows)
+    marks = {mark for _, row in shown for piece in row for mark in piece.marks}
+    under = ", ".join(f'<span class="{name}">{name}</span>' for name in REAL if name in marks)
     parts = [
         STYLE,
         f'<div class="masklab"><h3>{escape(title or "Batch")}</h3>'
         f"<p>{total} rows of {length} slots, {batch.tokens / (total * length):.1%} filled; targets: {escape(counts)}; "
         f"pattern: {batch.layout.kind}.<br>"
-        f"<span class='key'>What is asked for, above what the model sees: {key}</span></p>",
+        f"<span class='key'>What is asked for, above what the model sees: {key}</span>"
+        f"{f' Underlined: {under}.' if under else ''}</p>",
     ]
     for row, read in shown:
         documents = "".join(_document(group) for group in by_document(read))
@@ -165,7 +187,10 @@ def _document(group: list[Piece]) -> str:
             html = f'<ruby class="{piece.asked[0].how}" title="{about}">{text}<rt>{wanted}</rt></ruby>'
         else:
             html = f'<span class="t{special}" title="{about}">{text}</span>'
-        parts.append(('<span class="j">·</span>' if piece.joined else " ") + html)
+        between = '<span class="j">·</span>' if piece.joined else " "
+        if piece.goes_on:
+            between = f'<span class="{" ".join(piece.goes_on)}">{between}</span>'
+        parts.append(between + (f'<span class="{" ".join(piece.marks)}">{html}</span>' if piece.marks else html))
     parts.append("</span>" if segment else "")
     return f'<div class="doc">{"".join(parts)}</div>'
 
