@@ -12,8 +12,8 @@ import numpy as np
 
 from masklab.errors import BadInput
 from masklab.word_vectors.compiling import announced
-from masklab.word_vectors.fasttext_kernels import Mode, desk_for, empty_groups, pieces_of, read_text, tree_groups
-from masklab.word_vectors.fasttext_rows import continued, input_rows, must_be_finite, rows_of
+from masklab.word_vectors.fasttext_kernels import desk_for, empty_groups, pieces_of, read_text, tree_groups
+from masklab.word_vectors.fasttext_rows import continued, input_rows, must_be_finite, reading, rows_of
 from masklab.word_vectors.ngrams import LINE_END, Ngrams, mean_rows
 from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
 from masklab.word_vectors.sampling import Draws, huffman
@@ -40,7 +40,6 @@ class Settings:
     sample: float = 1e-4
     negatives: int = 5
     noise: float = 0.5  # negatives are drawn by count to this power
-    shared: bool = False  # skip-gram: one draw of negatives for a window, not one for each pair of words
     epochs: int = 5
     seconds: float | None = None
     rate: float = 0.05
@@ -51,7 +50,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         Ngrams(self.shortest, self.longest, self.buckets)
-        self.schedule()
+        _ = self.schedule  # which checks its own
         if self.model not in ("skipgram", "cbow"):
             raise BadInput(f"model={self.model!r}: fastText is skipgram or cbow (supervised has settings of its own)")
         if self.loss not in ("ns", "hs"):
@@ -62,6 +61,7 @@ class Settings:
         if self.sample < 0:
             raise BadInput(f"sample={self.sample}: give a share of the text such as 1e-4, or 0 to keep all words")
 
+    @property
     def schedule(self) -> Schedule:
         return Schedule(self.epochs, self.seconds, self.rate, self.rate_end, self.threads, self.deterministic)
 
@@ -85,10 +85,11 @@ def train(
         settings = replace(settings, buckets=0)
     if start is not None:
         continued(start, "fasttext", settings, ("dim", "shortest", "longest", "buckets", "loss"))
-    schedule = settings.schedule()
+    schedule = settings.schedule
     vocabulary, ids = encode(
         corpus, min_count=settings.min_count, max_words=settings.max_words, lowercase=settings.lowercase,
         end_of_line=LINE_END, vocabulary=start.vocabulary if start else None, grow=start is not None,
+        threads=schedule.workers, progress=reading(watch),
     )  # fmt: skip
     table = Ngrams(settings.shortest, settings.longest, settings.buckets).table(vocabulary.words)
     seen = np.zeros(settings.buckets, np.int64)
@@ -97,7 +98,6 @@ def train(
     rows = rows_of(table, numbers, settings.buckets, len(vocabulary))
     pieces = pieces_of(np.arange(len(vocabulary), dtype=np.int32), rows)
     tree = settings.loss == "hs"
-    trees = huffman(vocabulary.counts) if tree else None
     outputs = aligned(len(vocabulary) - tree, settings.dim)
     if start is not None:
         outputs[: len(start.arrays["output"]), : settings.dim] = start.arrays["output"]
@@ -106,19 +106,17 @@ def train(
         negatives=settings.negatives, key=(settings.seed, start.words_read if start else 0),
     )  # fmt: skip
     examples = 2 * settings.window
-    ways = tree_groups(*trees) if trees else None
-    groups = [ways or empty_groups(examples, settings.negatives + examples) for _ in range(schedule.workers)]
-    if not settings.shared and ways is None:
-        groups = [empty_groups(examples, settings.negatives + 1) for _ in groups]
-    most = int(np.diff(pieces.offsets).max()) * (examples if settings.model == "cbow" else 1)
+    ways = tree_groups(*huffman(vocabulary.counts)) if tree else None
+    groups = [ways or empty_groups(examples, settings.negatives + 1) for _ in range(schedule.workers)]
+    cbow = settings.model == "cbow"
+    most = int(np.diff(pieces.offsets).max()) * (examples if cbow else 1)
     desks = [desk_for(settings.dim, groups[0], most, examples) for _ in groups]
-    mode = Mode(settings.model == "cbow", tree, settings.shared and not tree and settings.model == "skipgram")
 
     def work(chunk: Chunk) -> Loss:
         return Loss(
             *read_text(
                 TILE, inputs, outputs, ids, chunk.begin, chunk.end, chunk.place, draws, pieces, groups[chunk.thread],
-                mode, chunk.rate, chunk.rate_end, desks[chunk.thread],
+                cbow, tree, chunk.rate, chunk.rate_end, desks[chunk.thread],
             )
         )  # fmt: skip
 

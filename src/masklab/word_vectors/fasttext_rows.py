@@ -11,6 +11,8 @@ import numpy as np
 from masklab.errors import BadInput
 from masklab.rng import rng
 from masklab.word_vectors.ngrams import Ngrams, Table, mean_rows
+from masklab.word_vectors.runner import Watch
+from masklab.word_vectors.scan import Progress
 from masklab.word_vectors.tiles import aligned
 from masklab.word_vectors.trained import Trained
 
@@ -86,6 +88,13 @@ class Unseen:
         """(len(words), D) float32."""
         table = self.ngrams.table(words)
         return mean_rows(None, self.rows, Table(table.offsets, self.row_of[table.ids]))
+
+
+def reading(watch: Watch | None) -> Progress | None:
+    """Tells `watch` how far the reading of the corpus has come."""
+    if watch is None:
+        return None
+    return lambda stage, done, total: watch({"kind": stage, "done": done, "total": total})
 
 
 def must_be_finite(inputs: np.ndarray) -> None:

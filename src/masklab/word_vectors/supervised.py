@@ -31,7 +31,15 @@ from masklab.word_vectors.fasttext_kernels import (
     survey,
     tree_groups,
 )
-from masklab.word_vectors.fasttext_rows import continued, input_rows, must_be_finite, ngrams_of, row_map, rows_of
+from masklab.word_vectors.fasttext_rows import (
+    continued,
+    input_rows,
+    must_be_finite,
+    ngrams_of,
+    reading,
+    row_map,
+    rows_of,
+)
 from masklab.word_vectors.ngrams import LINE_END, Ngrams, Table, hashes_of, mean_rows
 from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
 from masklab.word_vectors.sampling import Draws, huffman
@@ -67,7 +75,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         Ngrams(self.shortest, self.longest, self.buckets)
-        self.schedule()
+        _ = self.schedule  # which checks its own
         if self.loss not in ("softmax", "ns", "hs", "ova"):
             raise BadInput(
                 f"loss={self.loss!r}: choose softmax, ns (negative sampling), hs (hierarchical softmax) or ova "
@@ -81,6 +89,7 @@ class Settings:
         if not self.label:
             raise BadInput("label='': say how labels begin, such as __label__")
 
+    @property
     def schedule(self) -> Schedule:
         return Schedule(self.epochs, self.seconds, self.rate, self.rate_end, self.threads, self.deterministic)
 
@@ -122,8 +131,10 @@ def train(
     if start is not None:
         fixed = ("dim", "shortest", "longest", "buckets", "word_ngrams", "loss", "label")
         continued(start, "supervised", settings, fixed)
-    schedule = settings.schedule()
-    everything, ids = encode(corpus, min_count=1, end_of_line=LINE_END)
+    schedule = settings.schedule
+    everything, ids = encode(
+        corpus, min_count=1, end_of_line=LINE_END, threads=schedule.workers, progress=reading(watch)
+    )
     vocabulary, labels, counts = _parted(everything, settings, start)
     ngrams = Ngrams(settings.shortest, settings.longest, settings.buckets)
     known = (vocabulary, labels, settings.label, ngrams, settings.word_ngrams)
