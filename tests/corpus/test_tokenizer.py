@@ -123,5 +123,5 @@ def test_what_is_no_tokenizer_is_refused(tmp_path):
     with pytest.raises(BadInput, match="is not a tokenizer file"):
         Tokenizer.from_file(tmp_path)
     tokenizers.Tokenizer(models.WordLevel({"a": 0}, "a")).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(BadInput, match="no cls token"):
+    with pytest.raises(BadInput, match="no cls, pad, sep, unk, mask token"):
         Tokenizer.from_file(tmp_path)

@@ -1,12 +1,13 @@
-"""Turns text into numbers and back: a WordPiece vocabulary trained on one's own text, or any given tokenizer.json.
+"""Turns text into numbers and back, by a vocabulary of our own (train_tokenizer.py) or any that others made.
 
-WordPiece: Schuster and Nakajima 2012; Devlin et al. 2019, section 3. The work is done by the `tokenizers` library; this
-file trains it reproducibly, knows the special tokens of every family by role, and writes a folder that
-`transformers.AutoTokenizer` opens.
+The work is done by the `tokenizers` library; this file knows the special tokens of every family by role, lets no text
+forge one, and writes a folder that `transformers.AutoTokenizer` opens.
 """
 
 import hashlib
 import json
+import re
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from masklab.errors import BadInput
 from masklab.files import atomic_write
 
 ROLES = ("cls", "pad", "sep", "unk", "mask")
-_USUAL = {"cls": ("[CLS]", "<s>"), "pad": ("[PAD]", "<pad>"), "sep": ("[SEP]", "</s>"), "unk": ("[UNK]", "<unk>"),
-          "mask": ("[MASK]", "<mask>")}  # fmt: skip
+_USUAL = {"cls": ("[CLS]", "<s>", "<cls>"), "pad": ("[PAD]", "<pad>"), "sep": ("[SEP]", "</s>", "<sep>"),
+          "unk": ("[UNK]", "<unk>"), "mask": ("[MASK]", "<mask>")}  # fmt: skip
+_STANDS_IN = {"cls": "bos_token", "sep": "eos_token"}  # what begins and ends a text frames a document as well
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 class Tokenizer:
@@ -30,6 +33,7 @@ class Tokenizer:
         """names: the special token of each of ROLES; config: what stands in tokenizer_config.json, if it exists."""
         inner.no_padding()
         inner.no_truncation()
+        inner.add_special_tokens(list(names.values()))  # some files have them as plain entries
         self.inner = inner
         self.names = names
         self.config = config or _config(names)
@@ -43,9 +47,7 @@ class Tokenizer:
         self.dtype = np.dtype("<u2" if self.size <= 1 << 16 else "<u4")
         text = json.dumps([json.loads(inner.to_str()), names], sort_keys=True, ensure_ascii=True)
         self.hash: str = hashlib.sha256(text.encode()).hexdigest()
-        # The same tokenizer for which "[MASK]" in a text is just five characters: no text can forge a special token.
-        self._plain = tokenizers.Tokenizer.from_str(inner.to_str())
-        self._plain.encode_special_tokens = True
+        self._plain = _without_specials(inner, {*self.special} - {self.unk})
 
     def __reduce__(self):
         return _rebuild, (self.inner.to_str(), self.names, self.config)
@@ -87,8 +89,40 @@ class Tokenizer:
         }
 
     @classmethod
-    def from_file(cls, path: str | Path) -> "Tokenizer":
-        """Open a tokenizer.json, or a folder that holds one."""
+    def open(cls, what: str | Path) -> "Tokenizer":
+        """A tokenizer.json, a folder with one, an older folder (vocab.txt, .model), or a name on the hub.
+
+        Only a name that is no path of this machine is asked for in the network.
+        """
+        path = Path(what)
+        there = path.exists()
+        if path.is_file() or (path / "tokenizer.json").exists():
+            return cls.from_file(path)
+        if not there and (not _HUB_NAME.fullmatch(str(what)) or path.suffix == ".json"):
+            return cls.from_file(path)  # says what is wrong with it
+        try:
+            from transformers import AutoTokenizer
+        except ImportError:
+            raise BadInput(
+                f"{what}: no tokenizer.json is there, and anything else needs transformers: pip install 'masklab[hub]'"
+            ) from None
+        try:
+            found = AutoTokenizer.from_pretrained(str(what))
+        except Exception as error:  # of many kinds
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            where = "the folder holds no tokenizer" if there else "no such file here, and the hub did not give it"
+            raise BadInput(f"{what}: {where} ({why})") from None
+        if not getattr(found, "is_fast", False):
+            raise BadInput(
+                f"{what}: {type(found).__name__} has no fast form (tokenizer.json); choose another tokenizer"
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            found.save_pretrained(folder)
+            return cls.from_file(folder, str(what))
+
+    @classmethod
+    def from_file(cls, path: str | Path, called: str = "") -> "Tokenizer":
+        """Open a tokenizer.json, or a folder that holds one; `called` is its name in messages."""
         path = Path(path)
         if not path.exists():
             raise BadInput(f"{path} does not exist; name a tokenizer.json or a folder that holds one")
@@ -105,7 +139,7 @@ class Tokenizer:
             raise BadInput(f"{file} is not a tokenizer file ({error}); save it again") from None
         config = _json(file.with_name("tokenizer_config.json"))
         said = {**_json(file.with_name("special_tokens_map.json")), **config}
-        return cls(inner, {role: _special(file, inner, role, said) for role in ROLES}, config or None)
+        return cls(inner, _roles(called or str(file), inner, said), config or None)
 
 
 def _config(names: dict[str, str]) -> dict[str, Any]:
@@ -117,23 +151,60 @@ def _config(names: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _special(file: Path, inner: tokenizers.Tokenizer, role: str, said: dict[str, Any]) -> str:
-    """The token that plays a role, as the files say or by its usual name."""
-    name = said.get(f"{role}_token")
-    name = name.get("content") if isinstance(name, dict) else name
-    if name is not None:
-        if inner.token_to_id(name) is None:
+def _roles(file: str, inner: tokenizers.Tokenizer, said: dict[str, Any]) -> dict[str, str]:
+    """The token that plays each of ROLES, as the files say or by its usual name."""
+    found, missing = {}, []
+    for role in ROLES:
+        name = _named(said, f"{role}_token")
+        if name is not None and inner.token_to_id(name) is None:
             raise BadInput(
                 f"{file} has no token {name!r}, which its tokenizer_config.json names as {role}_token; mend it"
             )
-        return name
-    for name in _USUAL[role]:
-        if inner.token_to_id(name) is not None:
-            return name
-    raise BadInput(
-        f"{file} has no {role} token, which masked training needs; add one in transformers: "
-        f"tokenizer.add_special_tokens({{'{role}_token': '{_USUAL[role][0]}'}}), then save_pretrained"
+        usual = (*_USUAL[role], _named(said, _STANDS_IN.get(role, "")))
+        name = name or next((n for n in usual if n and inner.token_to_id(n) is not None), None)
+        if name is None:
+            missing.append(role)
+        else:
+            found[role] = name
+    if missing:
+        cure = ", ".join(f"'{role}_token': '{_USUAL[role][0]}'" for role in missing)
+        raise BadInput(
+            f"{file} has no {', '.join(missing)} token, which masked training needs; add what is missing in "
+            f"transformers: tokenizer.add_special_tokens({{{cure}}}), then tokenizer.save_pretrained(FOLDER), and name "
+            f"that folder"
+        )
+    for role in ROLES[:-1]:
+        if found[role] == found["mask"]:
+            raise BadInput(
+                f"{file}: {found['mask']!r} is both the mask and the {role} token; give the mask one of its own in "
+                f"transformers: tokenizer.add_special_tokens({{'mask_token': '[MASK]'}}), then save_pretrained"
+            )
+    return found
+
+
+def _named(said: dict[str, Any], key: str) -> str | None:
+    name = said.get(key)
+    return name.get("content") if isinstance(name, dict) else name
+
+
+def _without_specials(inner: tokenizers.Tokenizer, special: set[int]) -> tokenizers.Tokenizer:
+    """The same tokenizer for which "[MASK]" in a text is just six characters.
+
+    Some models would find it among their ordinary pieces again; there it gets a name that no text spells.
+    """
+    made = json.loads(inner.to_str())
+    model = made["model"]
+    if model["type"] == "Unigram":
+        model["vocab"] = [
+            [f"\n{id}\uffff" if id in special else piece, score] for id, (piece, score) in enumerate(model["vocab"])
+        ]
+    elif model["type"] == "WordLevel":
+        model["vocab"] = {f"\n{id}\uffff" if id in special else word: id for word, id in model["vocab"].items()}
+    plain = tokenizers.Tokenizer.from_str(
+        json.dumps(made) if model["type"] in ("Unigram", "WordLevel") else inner.to_str()
     )
+    plain.encode_special_tokens = True
+    return plain
 
 
 def _json(path: Path) -> dict[str, Any]:
