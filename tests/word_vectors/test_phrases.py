@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from masklab.cli import app
 from masklab.errors import BadInput
 from masklab.word_vectors import phrases, scan
 from masklab.word_vectors.phrases import Settings, find, join, lines, with_phrases
@@ -122,3 +124,22 @@ def test_pairs_are_taken_from_the_left():
 def test_bad_settings(options, message):
     with pytest.raises(BadInput, match=message):
         Settings(**options)
+
+
+def test_the_command(sentences, tmp_path):
+    path, out, listed = tmp_path / "text", tmp_path / "joined.txt", tmp_path / "phrases.tsv"
+    path.write_text("\n".join(map(" ".join, sentences)), "utf-8")
+    options = ["--passes", "2", "--threshold", "60", "--threshold", "30", "--top", "3", "--list", str(listed)]
+    done = CliRunner().invoke(app, ["words", "phrases", "--corpus", str(path), "--out", str(out), *options])
+    assert done.exit_code == 0, done.output
+    every, passes = with_phrases(path, Settings(passes=2, threshold=(60.0, 30.0)), min_count=1)
+    assert [line.split(" ") for line in out.read_text("utf-8").split("\n")[:-1]] == text(every)
+    rows = [line.split("\t") for line in listed.read_text("utf-8").splitlines()]
+    assert [row[0] for row in rows] == passes[0].words + passes[1].words
+    assert [int(row[1]) for row in rows] == [*passes[0].counts.tolist(), *passes[1].counts.tolist()]
+    assert f"pass 2: {len(passes[1]):,} phrases above 30" in done.output
+    best = max((phrase for one in passes for phrase in zip(one.scores, one.words, strict=True)), key=lambda p: p[0])
+    assert best[1] in done.output
+    wrong = CliRunner().invoke(app, ["words", "phrases", "--corpus", str(path), "--out", str(out), "--score", "npmi",
+                                     "--threshold", "10"])  # fmt: skip
+    assert wrong.exit_code == 2
