@@ -6,9 +6,9 @@ large the corpus. Threads read blocks side by side, each into a table of its own
 when together they would outgrow `max_table`. If that is not enough, the rarest words are forgotten, as in word2vec
 (Mikolov et al. 2013, `ReduceVocab` in word2vec.c).
 
-How text is read: bytes up to 32, NUL among them, part words; a line feed ends the line (so \\r\\n does; \\r alone in files
-that have nothing else), and so does the end of a file; empty lines leave nothing. What goes on for more than 1,000 bytes
-without a space is left out, bytes that are not UTF-8 become U+FFFD; both are counted and said.
+How text is read: bytes up to 32, NUL among them, part words; a line feed ends the line (so \\r\\n does, and \\r alone
+in a file that has nothing else), and so does the end of a file; empty lines leave nothing. What goes on for more than
+1,000 bytes without a space is left out, bytes that are not UTF-8 become U+FFFD; both are counted and said.
 """
 
 import os
