@@ -27,7 +27,7 @@ from masklab.errors import BadInput
 from masklab.files import sha256
 
 Spans = Callable[[list[str], list[np.ndarray] | None], list[np.ndarray]]
-_BATCH = 500_000  # characters
+BATCH = 500_000  # characters
 _SPELLINGS = 200_000  # different ones that are counted at a time; then those met once are forgotten
 _LETTERS = 6 * SAMPLE  # characters from which phrases are counted
 _NOTHING = {
@@ -62,9 +62,9 @@ def words(
     make = partial(ChineseWords, dictionary, simplify)
     made = make()  # bad input is said here, not in another process
     settings = {"by": "rjieba", "dictionary": _named(dictionary), "simplify": simplify}
-    if workers > 1 and store.text_description["characters"] > 4 * _BATCH:
-        with _pool(make, workers) as pool:
-            found = _write(store, "words", _ahead(pool, _batches(store, None), workers), settings, progress)
+    if workers > 1 and store.text_description["characters"] > 4 * BATCH:
+        with pool(make, workers) as processes:
+            found = _write(store, "words", ahead(processes, _batches(store, None), workers), settings, progress)
     else:
         found = _write(store, "words", _each(lambda texts, _: made(texts), _batches(store, None)), settings, progress)
     if made.left_out:
@@ -151,7 +151,7 @@ def _batches(store: Store, segmented: Layer | None) -> Iterator[tuple[list[str],
     for number, text in enumerate(store.texts()):
         texts.append(text)
         size += len(text)
-        if size >= _BATCH or number == len(store) - 1:
+        if size >= BATCH or number == len(store) - 1:
             yield texts, None if segmented is None else [segmented.of(i) for i in range(first, number + 1)]
             texts, first, size = [], number + 1, 0
 
@@ -198,7 +198,7 @@ def _named(file: str | Path | None) -> dict[str, str] | None:
 _finder: Callable[[list[str]], list[np.ndarray]] | None = None  # of a worker process
 
 
-def _pool(make: Callable[[], Any], workers: int) -> ProcessPoolExecutor:
+def pool(make: Callable[[], Any], workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (make,))
 
 
@@ -212,7 +212,7 @@ def _find(texts: list[str]) -> list[np.ndarray]:
     return _finder(texts)
 
 
-def _ahead(
+def ahead(
     pool: ProcessPoolExecutor, batches: Iterable[tuple[list[str], Any]], workers: int
 ) -> Iterator[tuple[list[str], list[np.ndarray]]]:
     """In order, with two batches for each process on their way."""
