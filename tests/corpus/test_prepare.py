@@ -159,7 +159,14 @@ def test_the_summary(tmp_path):
     assert len(d["examples"]["sentences"]) == 10
     assert [shown["begins"] for shown in d["examples"]["documents"]] == [store.text(i)[:300] for i in (15, 30, 45)]
     said = "\n".join(summary(store))
-    for part in ("60 documents", "1 duplicates", f"{len(ids):,} tokens", "bytes a token", "[UNK]", "held out: 1 doc"):
+    for part in (
+        "60 documents",
+        "1 duplicate, 0 empty",
+        f"{len(ids):,} tokens",
+        "bytes a token",
+        "[UNK]",
+        "held out: 1 doc",
+    ):
         assert part in said
     cost = json.loads((store.path / "preparation.json").read_text())
     assert cost["peak_memory"] > 50_000_000
@@ -427,6 +434,7 @@ def test_seen_on_disk_and_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(seen, "_HELD", 500)
     draw = np.random.default_rng(0)
     found, known = Seen(tmp_path), set()
+    batch = np.zeros((0, 2), np.uint64)
     for _ in range(60):
         batch = draw.integers(0, 1 << 64, (40, 2), np.uint64)
         batch[:5] = batch[10:15]
@@ -445,7 +453,7 @@ def test_growing_arrays(tmp_path):
     made.add(np.arange(10).reshape(5, 2))
     made.sync()
     again = Growing(tmp_path / "a.npy", "<i4", 2, keep=3)  # two more rows were not committed
-    again.add([[7, 8]])
+    again.add(np.array([[7, 8]]))
     again.close()
     assert np.load(tmp_path / "a.npy").tolist() == [[0, 1], [2, 3], [4, 5], [7, 8]]
     assert united(np.arange(3), np.zeros((0, 2), np.int64)).tolist() == [0, 1, 2]

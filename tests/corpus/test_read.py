@@ -13,12 +13,14 @@ import tempfile
 import threading
 import tracemalloc
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from masklab.cli.common import TextFormat
 from masklab.corpus import formats, open_file
 from masklab.corpus.document import tidy
 from masklab.corpus.read import Document, detect, documents
@@ -572,3 +574,8 @@ def test_whatever_a_file_holds_it_is_read_or_refused_in_one_line(before, middle,
                 document.text.encode()
         except BadInput as error:
             assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_the_commands_offer_every_format():
+    assert get_args(get_args(TextFormat)[0]) == formats.FORMATS
+    assert set(formats.FORMATS) == {"auto", *formats.READERS} == {"auto", *formats.SHOWN}

@@ -47,7 +47,7 @@ def clean(
             "say where the copy goes (--out clean.jsonl.zst) or the list of what would go (--report gone.tsv)"
         )
     say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    read = documents(paths, format, field, say.print, encoding=encoding, encoding_errors=encoding_errors)  # type: ignore[arg-type]
+    read = documents(paths, format, field, say.print, encoding=encoding, encoding_errors=encoding_errors)
     with say.status("reading") as status:
         done = run(lambda: read, out, None if exact else similarity,
                    words=words, report=report,

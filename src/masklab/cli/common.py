@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -57,12 +57,10 @@ Changes = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Another number, another run.")]
 TextFormat = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        help="How documents stand in the files: auto (looks, and says what it found), blank-line, line, sentence-line, "
-        "file, jsonl, json, csv, tsv, parquet, wikiextractor.",
-    ),
+    Literal[
+        "auto", "blank-line", "line", "sentence-line", "file", "jsonl", "json", "csv", "tsv", "parquet", "wikiextractor"
+    ],
+    typer.Option("--format", help="How documents stand in the files; auto looks and says what it found."),
 ]
 Field = Annotated[
     str,
@@ -73,10 +71,9 @@ Encoding = Annotated[
     typer.Option("--encoding", help="Of the files, such as gb18030; auto: UTF-8, or what a byte-order mark says."),
 ]
 EncodingErrors = Annotated[
-    str,
+    Literal["refuse", "replace", "skip"],
     typer.Option(
-        "--encoding-errors",
-        help="Bytes that are not of the encoding: refuse, replace (by U+FFFD) or skip (leave the document out).",
+        "--encoding-errors", help="Bytes of another encoding: replaced by U+FFFD, or the document is skipped, counted."
     ),
 ]
 

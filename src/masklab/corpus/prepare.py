@@ -26,7 +26,7 @@ from masklab.corpus.document import Document
 from masklab.corpus.held_out import choose
 from masklab.corpus.keep_text import Changed, groups, keep_text
 from masklab.corpus.progress import At, Tell
-from masklab.corpus.read import Reading
+from masklab.corpus.read import Reading, counted
 from masklab.corpus.store import TEXT, VERSION, Store, describe, mapped, read_block
 from masklab.corpus.tokenizer import Tokenizer
 from masklab.corpus.tokens import cores, write_tokens
@@ -72,7 +72,7 @@ def prepare(
     if path.exists() and not (path / "store.json").exists() and (not path.is_dir() or any(path.iterdir())):
         raise BadInput(f"{path} exists and is no prepared corpus; name another folder, or remove it first")
     if isinstance(tokenizer, str | Path):
-        tokenizer = Tokenizer.from_file(tokenizer)
+        tokenizer = Tokenizer.open(tokenizer)
     mode = sentences or (documents.sentences if isinstance(documents, Reading) else "rules")
     workers = workers or cores()
     say = say or (lambda message: None)
@@ -124,7 +124,7 @@ def add_vocabulary(
     tell, workers = progress or (lambda at: None), workers or cores()
     about = store.text_description
     if isinstance(tokenizer, str | Path):
-        tokenizer = Tokenizer.from_file(tokenizer)
+        tokenizer = Tokenizer.open(tokenizer)
     blocks, learned = np.load(store.path / "blocks.npy"), None
     if isinstance(tokenizer, int):
         tell(At("vocabulary", 0, 0, None))
@@ -159,8 +159,8 @@ def _text(work: Work, documents: Iterable[Document | str], keep_duplicates: bool
             ) from None
         say("starting anew: the documents changed since the preparation that was stopped")
         keep_text(work, documents, keep_duplicates, workers, tell)
-    counts = dict(documents.counts) if isinstance(documents, Reading) else {}
-    work.commit(read=counts)
+    reading = isinstance(documents, Reading)
+    work.commit(read=dict(documents.counts) if reading else {}, said=documents.summary() if reading else [])
 
 
 def _split(work: Work, share: float, seed: int, tell: Tell) -> None:
@@ -194,6 +194,7 @@ def _about(work: Work, share: float, seed: int, mode: str) -> dict[str, Any]:
         "duplicates": text["duplicates"],
         **work.state["split"],
         "read": read,  # what was odd in the files, by read.py's names
+        "read_as": work.state["said"],  # the same for a person, and what the files were taken for
         "corpus": digests.hexdigest(),  # SHA-256 over the SHA-256 of each kept text, in order
         "held_out": share,
         "seed": seed,
@@ -355,14 +356,15 @@ def _note_cost(work: Work, folder: Path, workers: int) -> None:
 def summary(store: Store) -> list[str]:
     """What was prepared, in lines for a person."""
     d, parts = store.description, store.description["parts"]
-    cost = json.loads((store.path / "preparation.json").read_text("utf-8"))
+    own = store.folder / "preparation.json"  # of a vocabulary that was added later
+    cost = json.loads((own if own.exists() else store.path / own.name).read_text("utf-8"))
     tokens = sum(part["tokens"] for part in parts.values())
     words = sum(part["words"] for part in parts.values())
     found = sum(part["sentences"] for part in parts.values())
     lines = [
-        f"{d['documents']:,} documents, {_size(d['bytes'])} of text; left out: {d['duplicates']:,} duplicates and "
-        f"{d['empty']:,} empty ones",
-        f"{words:,} words, {found:,} sentences, {tokens:,} tokens of {d['vocabulary']:,} kinds: "
+        f"{counted(d['documents'], 'document')}, {_size(d['bytes'])} of text; left out: "
+        f"{counted(d['duplicates'], 'duplicate')}, {d['empty']:,} empty",
+        f"{counted(words, 'word')}, {counted(found, 'sentence')}, {tokens:,} tokens of {d['vocabulary']:,} kinds: "
         f"{d['bytes_per_token']:.2f} bytes a token, {d['unknown']:.3%} [UNK]",
     ]
     if coverage := (d.get("learned") or {}).get("coverage"):
@@ -372,8 +374,8 @@ def summary(store: Store) -> list[str]:
         )
     kept, near = parts["held_out"], d["near_duplicate_groups"]
     lines.append(
-        f"held out: {kept['documents']:,} documents, {kept['tokens']:,} tokens; {near:,} groups of near-duplicates, "
-        f"the largest of {d['largest_group']:,}, each on one side"
+        f"held out: {counted(kept['documents'], 'document')}, {counted(kept['tokens'], 'token')}; "
+        f"{counted(near, 'group')} of near-duplicates, the largest of {d['largest_group']:,}, each on one side"
     )
     lines.append(f"corpus {d['corpus'][:16]}, {cost['seconds']:,.0f} s, {_size(cost['peak_memory'])} of memory at most")
     return lines

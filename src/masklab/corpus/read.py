@@ -34,7 +34,17 @@ from masklab.corpus.open_file import (
 )
 from masklab.errors import BadInput
 
-__all__ = ["Detected", "Document", "FileRead", "Format", "Reading", "detect", "documents", "without_surrogates"]
+__all__ = [
+    "Detected",
+    "Document",
+    "FileRead",
+    "Format",
+    "Reading",
+    "counted",
+    "detect",
+    "documents",
+    "without_surrogates",
+]
 
 Say = Callable[[str], None]
 Errors = Literal["refuse", "replace", "skip"]
@@ -161,25 +171,25 @@ class Reading:
             files = [file for file in self.read if file.format == format]
             texts, size = sum(file.documents for file in files), sum(file.bytes for file in files)
             what = SHOWN.get(format, _HUB)
-            found.append(f"{_number(len(files), 'file')}: {what}; {_number(texts, 'document')}, {size:,} bytes of text")
+            found.append(f"{counted(len(files), 'file')}: {what}; {counted(texts, 'document')}, {size:,} bytes of text")
         left = [file for file in self.files if file.left_out]
         if left:
-            found.append(f"{_number(len(left), 'file')} left out: {self._reasons()}")
+            found.append(f"{counted(len(left), 'file')} left out: {self._reasons()}")
         if counts["empty"]:
-            found.append(f"{_number(counts['empty'], 'empty document')} left out")
+            found.append(f"{counted(counts['empty'], 'empty document')} left out")
         if counts["undecodable"]:
-            done = "left out" if self.errors == "skip" else f"{counts['undecodable_bytes']:,} bytes now U+FFFD"
-            found.append(f"{_number(counts['undecodable'], 'document')} with bytes of another encoding: {done}")
+            done = "left out" if self.errors == "skip" else f"{counted(counts['undecodable_bytes'], 'byte')} now U+FFFD"
+            found.append(f"{counted(counts['undecodable'], 'document')} with bytes of another encoding: {done}")
         if counts["half_characters"]:
-            found.append(f"{_number(counts['half_characters'], 'document')} with half a character, now U+FFFD")
+            found.append(f"{counted(counts['half_characters'], 'document')} with half a character, now U+FFFD")
         if counts["damaged"]:
             found.append(f"{counts['damaged']:,} U+FFFD in the text: it was damaged before it came here")
         if counts["nul"] or counts["control"]:
             found.append(f"{counts['nul']:,} NUL and {counts['control']:,} other control characters, kept")
         if counts["parted"]:
-            found.append(f"{_number(counts['parted'], 'cut')} in documents longer than {LONGEST >> 20} MB")
+            found.append(f"{counted(counts['parted'], 'cut')} in documents longer than {LONGEST >> 20} MB")
         if counts["unclosed"]:
-            found.append(f"{_number(counts['unclosed'], 'article')} without </doc>: was the file cut short?")
+            found.append(f"{counted(counts['unclosed'], 'article')} without </doc>: was the file cut short?")
         return found
 
     # --- which files ---
@@ -382,5 +392,6 @@ def _as_what(format: str, why: str, other: str) -> str:
     return told + (f", as {why} (otherwise say --format {other})" if why else "")
 
 
-def _number(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """(1, "file") -> "1 file", (2000, "file") -> "2,000 files"."""
     return f"{count:,} {what}{'s' * (count != 1)}"

@@ -105,11 +105,20 @@ class Store:
                 if held is None or self.held_out[number] == held:
                     yield document.text
 
-    def check(self) -> None:
-        """Compare every file, of every vocabulary, with the checksum written when the corpus was prepared."""
-        checked(self.path, self.text_description["files"], small=1 << 62)
-        for folder in self.vocabularies:
-            checked(folder, described(folder, "tokens.json")["files"], small=1 << 62)
+    def check(self) -> tuple[int, int]:
+        """Compare every file, of every vocabulary and layer, with the checksum that was written with it.
+
+        How many files those are, and how many bytes they have together.
+        """
+        described_by = [self.path / "store.json", *(folder / "tokens.json" for folder in self.vocabularies)]
+        described_by += sorted(self.path.glob("layers/*/layer.json"))
+        count = size = 0
+        for file in described_by:
+            listed = described(file.parent, file.name)["files"]
+            checked(file.parent, listed, small=1 << 62)
+            count += len(listed) + 1
+            size += sum(said["bytes"] for said in listed.values()) + file.stat().st_size
+        return count, size
 
     def _read_block(self, block: int) -> list[Document]:
         return list(read_block(self.path, self._blocks, block))
