@@ -7,17 +7,19 @@ the source, else (a read-only install) the user's own cache folder, else a tempo
 
 import inspect
 import os
+import stat
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numba
+from numba.core import config
 
 # fastmath lets sums be reordered, which is what fills vector registers. It also makes the compiler blind to NaN, so
 # the trainer looks at the vectors itself, once an epoch (`runner.py`).
-OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "boundscheck": False, "error_model": "numpy"}
+OPTIONS: Any = {"nogil": True, "fastmath": True, "boundscheck": False, "error_model": "numpy"}
 
 
 def kernel(function: Callable[..., Any], fastmath: bool = True) -> Any:
@@ -26,11 +28,12 @@ def kernel(function: Callable[..., Any], fastmath: bool = True) -> Any:
     A cached kernel is compiled again when its own file changed or the file of any kernel it calls; numba by itself
     would look at the first alone.
     """
-    compiled = numba.njit(**OPTIONS | {"fastmath": fastmath})(function)
+    options: Any = OPTIONS | {"fastmath": fastmath}
+    compiled: Any = numba.njit(**options)(function)
     try:
         compiled.enable_caching()
     except RuntimeError:  # neither the package nor the user's home can be written to
-        numba.config.CACHE_DIR = os.path.join(tempfile.gettempdir(), f"masklab-numba-{os.getuid()}")
+        setattr(config, "CACHE_DIR", _temporary())  # noqa: B010 (unknown to type checkers)
         compiled.enable_caching()
     compiled._cache._cache_file._source_stamp = sorted((f, os.stat(f).st_mtime_ns) for f in _files(function))
     return compiled
@@ -39,6 +42,19 @@ def kernel(function: Callable[..., Any], fastmath: bool = True) -> Any:
 def inlined(function: Callable[..., Any]) -> Any:
     """A small piece that becomes part of every kernel that calls it."""
     return numba.njit(forceinline=True, **OPTIONS)(function)
+
+
+def _temporary() -> str:
+    """A cache folder of this user's own: what lies in it is executed."""
+    if not hasattr(os, "getuid"):
+        return tempfile.mkdtemp(prefix="masklab-numba-")
+    folder = os.path.join(tempfile.gettempdir(), f"masklab-numba-{os.getuid()}")
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    about = os.lstat(folder)
+    if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid():
+        return folder
+    return tempfile.mkdtemp(prefix="masklab-numba-")
 
 
 def _files(function: Callable[..., Any]) -> set[str]:

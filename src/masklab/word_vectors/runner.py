@@ -1,10 +1,10 @@
-"""Runs a word-vector kernel over the text in chunks, on all cores, with a falling learning rate and an eye on the clock.
+"""Runs a word-vector kernel over the text in chunks, on all cores, with a falling learning rate and a clock.
 
-Threads share the tables and write to them without locks (Niu et al. 2011, "Hogwild!"): word rows are many, so they seldom
-meet. The kernels hold no interpreter lock; Python only hands out chunks, a few hundred a second at most.
+Threads share the tables and write to them without locks (Niu et al. 2011, "Hogwild!"): word rows are many, so they
+seldom meet. The kernels hold no interpreter lock; Python only hands out chunks, a few hundred a second at most.
 
-With one thread the chunks come in order and the result has the same bits every time, however fast the machine is; with a
-time budget the learning rate follows the clock, so that cannot be.
+With one thread the chunks come in order and the result has the same bits every time, however fast the machine is;
+with a time budget the learning rate follows the clock, so that cannot be.
 """
 
 import os
@@ -34,10 +34,10 @@ class Chunk(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What a chunk's loss was: a sum over `count` examples that the kernel looked at."""
+    """What a chunk's loss was: a sum over so many examples that the kernel looked at."""
 
     total: float
-    count: float
+    examples: float
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ class Schedule:
 
     @property
     def workers(self) -> int:
-        return 1 if self.deterministic else self.threads or len(os.sched_getaffinity(0))
+        if self.deterministic:
+            return 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.threads or cores
 
 
 @dataclass
@@ -137,18 +140,20 @@ def run(
     stopped = False
     for thread in threads:
         thread.start()
-    while not stopped:
-        try:
-            if ended.wait(PICTURE):
-                break
-            stopped = bool(stop and stop())
-            if watch is not None:
-                watch(state.record(passed, began, borders, schedule))
-        except KeyboardInterrupt:
-            stopped = True
-    ended.set()
-    for thread in threads:
-        thread.join()
+    try:
+        while not stopped:
+            try:
+                if ended.wait(PICTURE):
+                    break
+                stopped = bool(stop and stop())
+                if watch is not None:
+                    watch(state.record(passed, began, borders, schedule))
+            except KeyboardInterrupt:
+                stopped = True
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
     if state.error is not None:
         raise state.error
     return Outcome(state.next, round(state.words), time.monotonic() - began, stopped, state.mean_loss)
@@ -183,8 +188,8 @@ class _State:
         with self.lock:
             self.done += 1
             self.words += words
-            if loss.count:
-                mean = loss.total / loss.count
+            if loss.examples:
+                mean = loss.total / loss.examples
                 keep = 1 - 1 / min(self.done, max(2, self.chunks / 10))
                 self.mean_loss = mean if np.isnan(self.mean_loss) else keep * self.mean_loss + (1 - keep) * mean
             return self.done % self.chunks == 0

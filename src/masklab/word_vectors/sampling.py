@@ -1,9 +1,9 @@
 """What word2vec draws at random: which words stay, how far a window reaches, which words serve as negatives.
 
-Every random number is a function of (key, place in the text), as everywhere in masklab: no state is carried along, so the
-plain kernels and the tiled ones draw the same numbers, negatives can be drawn long before they are needed, and where
-the text is cut into chunks changes nothing. The generator is splitmix64 (Steele, Lea and Flood 2014, "Fast splittable
-pseudorandom number generators"), whose n-th number is a mixture of key + n * constant.
+Every random number is a function of (key, place in the text), as everywhere in masklab: no state is carried along, so
+the plain kernels and the tiled ones draw the same numbers, negatives can be drawn long before they are needed, and
+where the text is cut into chunks changes nothing. The generator is splitmix64 (Steele, Lea and Flood 2014, "Fast
+splittable pseudorandom number generators"), whose n-th number is a mixture of key + n * constant.
 
 Mikolov et al. 2013, "Distributed Representations of Words and Phrases and their Compositionality": subsampling (2.3),
 negatives from counts**0.75 (2.2), the Huffman tree (2.1).
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from masklab.rng import integer
 from masklab.word_vectors.compiling import inlined, kernel
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -36,20 +37,6 @@ def random(key, place):
 def below(bits, n):
     """A number of range(n), from the upper half of 64 random bits."""
     return np.int64(((bits >> S32) * np.uint64(n)) >> S32)
-
-
-class Keys(NamedTuple):
-    """One key a purpose; `place` counts the words of the corpus, all epochs through."""
-
-    keep: np.uint64
-    reach: np.uint64
-    negative: np.uint64
-
-    @classmethod
-    def of(cls, seed: int) -> "Keys":
-        from masklab.rng import integer
-
-        return cls(*(np.uint64(integer(seed, f"words {purpose}")) for purpose in cls._fields))
 
 
 def keep_chances(counts: np.ndarray, sample: float) -> np.ndarray:
@@ -164,3 +151,36 @@ def read_sentence(ids, at, end, first_place, keep, keep_key, words, places):
         if kept == len(words):
             break
     return kept, at
+
+
+class Draws(NamedTuple):
+    """All that a kernel needs in order to draw: tables per word, keys, and how far and how many."""
+
+    keep: np.ndarray  # (V,) uint32, `keep_chances`
+    noise: np.ndarray  # (V,) uint64, `alias_table`
+    keep_key: np.uint64
+    reach_key: np.uint64
+    noise_key: np.uint64
+    window: int
+    negatives: int
+
+    @classmethod
+    def of(
+        cls, counts: np.ndarray, *, sample: float, power: float, window: int, negatives: int, key: tuple[int, ...]
+    ) -> "Draws":
+        keep, reach, noise = (
+            np.uint64(integer(key[0], f"word vectors: {what}", *key[1:])) for what in ("keep", "reach", "noise")
+        )
+        return cls(keep_chances(counts, sample), alias_table(counts, power), keep, reach, noise, window, negatives)
+
+
+@inlined
+def reach(draws, place):
+    """How many words on each side of the word at `place` are its context: 1 .. window, all equally likely."""
+    return 1 + below(random(draws.reach_key, place), draws.window)
+
+
+@inlined
+def negative(draws, number):
+    """Noise word `number`: words that have n negatives use the numbers n * place .. n * place + n - 1."""
+    return draw(draws.noise, random(draws.noise_key, number))

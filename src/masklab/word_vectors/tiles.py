@@ -1,39 +1,40 @@
-"""The arithmetic of word vectors in vector registers: tiles of inputs x outputs that are loaded once and used many times.
+"""The arithmetic of word vectors in vector registers: tiles of rows that are loaded once and used many times.
 
-Nearly all the time of word2vec goes into three sums over small groups of rows, here called inputs (contexts, or one hidden
-vector) and outputs (the word and its negatives, or nodes of the tree):
+Nearly all the time of word2vec goes into three sums over small groups of rows, here called inputs (contexts, or one
+hidden vector) and outputs (the word and its negatives, or nodes of the tree):
 
     slope[n, k] = (label[k] - sigmoid(input[n] . output[k])) * weight[k] * rate         `slopes`
     input[n]   += sum over k of slope[n, k] * output[k]                                 `update`
     output[k]  += sum over n of slope[n, k] * input[n]
 
-A compiler that sees plain loops computes one dot product at a time and loads every row again for each. Here the loops are
-written out for registers: `slopes` keeps rows x columns running sums (4 contexts x 6 outputs with AVX-512) while it walks
-along the dimension, so that each load feeds several multiplications; the sums of many products are folded together instead
-of one by one; and the sigmoid is taken of whole registers. `update` holds a slice of all outputs and of their changes in
-registers while the inputs stream by.
+A compiler that sees plain loops computes one dot product at a time and loads every row again for each. Here the loops
+are written out for registers: `slopes` keeps rows x columns running sums (4 contexts x 6 outputs with AVX-512) while
+it walks along the dimension, so that each load feeds several multiplications; the sums of many products are folded
+together instead of one by one; and the sigmoid is taken of whole registers. `update` holds a slice of all outputs and
+of their changes in registers while the inputs stream by.
 
-Each building block is a numba intrinsic: a Python function that writes LLVM instructions at the place of the call. It is
-written once, with Python loops over the tile, for any register width. The `Tile` that kernels take as their first
-argument carries the width in its *type*, so that numba compiles and caches a kernel per tile, and tests can run the tiles
-of other machines (LLVM splits registers that are too wide for this one).
+Each building block is a numba intrinsic: a Python function that writes LLVM instructions at the place of the call. It
+is written once, with Python loops over the tile, for any register width. The `Tile` that kernels take as their first
+argument carries the width in its *type*, so that numba compiles and caches a kernel per tile, and tests can run the
+tiles of other machines (LLVM splits registers that are too wide for this one).
 
-Blocks take tables (arrays of rows, made by `aligned`) and lists of row numbers; they keep no addresses. `outputs` come in
-groups of tile.columns rows, each group with eight lanes of labels, weights and slopes (the lanes beyond the columns and
-beyond the last output have weight 0); the loops over groups are the caller's.
+Blocks take tables (arrays of rows, made by `aligned`) and lists of row numbers; they keep no addresses. `outputs`
+come in groups of tile.columns rows, each group with eight lanes of labels, weights and slopes (the lanes beyond the
+columns and beyond the last output have weight 0); the loops over groups are the caller's.
 """
 
 import mmap
 import platform
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import NativeValue, intrinsic, models, register_model, unbox
+from numba.extending import NativeValue, intrinsic, models, overload_attribute, register_model, unbox
 
 LANES = 8  # of a group of outputs in labels, weights and slopes
 LINE = 16  # floats in a cache line: rows are padded to whole lines, whatever the tile
@@ -56,6 +57,12 @@ class Tile:
 
 
 register_model(TileType)(models.OpaqueModel)
+
+
+@overload_attribute(TileType, "columns")
+def _columns(tile):
+    columns = tile.columns
+    return lambda tile: columns
 
 
 @unbox(TileType)
@@ -88,6 +95,11 @@ def cpu_features() -> set[str]:
 TILE: Tile | None = TILES.get(width_of(platform.machine(), cpu_features()))  # None: use plain.py
 
 
+def fitting(tile: Tile, outputs: int) -> Tile:
+    """The tile with as few idle columns as this number of outputs allows: 11 outputs go into 2 x 6, 8 into 2 x 4."""
+    return Tile(tile.width, tile.rows, -(-outputs // -(-outputs // tile.columns)))
+
+
 def aligned(rows: int, dim: int) -> np.ndarray:
     """Zeros (rows, dim rounded up to whole cache lines) float32, each row at the start of a line.
 
@@ -97,10 +109,8 @@ def aligned(rows: int, dim: int) -> np.ndarray:
     padded = -(-dim // LINE) * LINE
     memory = mmap.mmap(-1, max(1, rows * padded * 4))
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with suppress(OSError):  # a kernel without huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:  # a kernel without huge pages
-            pass
     return np.frombuffer(memory, np.float32, rows * padded).reshape(rows, padded)
 
 
@@ -109,10 +119,14 @@ def aligned(rows: int, dim: int) -> np.ndarray:
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
+class Loop(NamedTuple):
+    index: Any
+
+
 class Writer:
     """Writes instructions on registers of `width` floats, and finds rows in numba's arrays."""
 
-    def __init__(self, context: Any, builder: ir.IRBuilder, signature: Any, values: Any):
+    def __init__(self, context: Any, builder: Any, signature: Any, values: Any):
         self.builder = builder
         self.arguments = [
             context.make_array(typ)(context, builder, value) if isinstance(typ, types.Array) else value
@@ -142,8 +156,24 @@ class Writer:
         length = cgutils.unpack_tuple(self.builder, table.shape)[1]
         return self.builder.udiv(length, I64(self.tile.width))
 
-    def loop(self, count: Any) -> Any:
-        return cgutils.for_range(self.builder, count, intp=I64)
+    @contextmanager
+    def loop(self, count: Any) -> Iterator[Any]:
+        """for index in range(count), left as it is written: LLVM would unroll short loops a hundredfold."""
+        b = self.builder
+        before, body, end = b.block, b.append_basic_block("loop.body"), b.append_basic_block("loop.end")
+        b.cbranch(b.icmp_signed(">", count, I64(0)), body, end)
+        b.position_at_end(body)
+        index = b.phi(I64)
+        index.add_incoming(I64(0), before)
+        yield Loop(index)
+        following = b.add(index, I64(1))
+        index.add_incoming(following, b.block)
+        again = b.cbranch(b.icmp_signed("<", following, count), body, end)
+        as_written = b.module.add_metadata([ir.MetaDataString(b.module, "llvm.loop.unroll.disable")])
+        mark = b.module.add_metadata([ir.MetaDataString(b.module, f"loop {len(b.module.metadata)}"), as_written])
+        mark.operands = (mark, as_written)  # a loop's mark begins with itself
+        again.set_metadata("llvm.loop", mark)
+        b.position_at_end(end)
 
     def load(self, pointer: Any, typ: Any = None) -> Any:
         typ = typ or self.vector
@@ -263,16 +293,22 @@ def instructions(write: Callable[..., None], *typs: Any) -> Any:
 # ---------------------------------------------------------------- building blocks
 
 
-@intrinsic
-def slopes(typing, tile, inputs, contexts, count, outputs, targets, labels, weights, group, rate, result):
-    """result[group, n, k] = (label - sigmoid(inputs[contexts[n]] . outputs[target])) * weight * rate, n < count.
+def block(function: Callable[..., Any]) -> Any:
+    """A numba intrinsic, but `Any` to type checkers: it is called without the function's first argument."""
+    return intrinsic(function)
 
-    target, label, weight = targets[group, k], labels[group, k], weights[group, k] for k < tile.columns. `result` needs
-    tile.rows - 1 spare rows a group. inputs (rows, D), outputs (rows, D), contexts (any,) int32, targets (groups, 8) int32,
-    labels and weights (groups, 8) float32, result (groups, at least count + tile.rows - 1, 8) float32.
+
+@block
+def slopes(typing, tile, inputs, contexts, first, count, outputs, targets, labels, weights, group, rate, result):
+    """result[group, n, k] = (label - sigmoid(input . outputs[target])) * weight * rate, n < count.
+
+    input = inputs[contexts[first + n]]; target, label, weight = targets[group, k], labels[group, k], weights[group,
+    k] for k < tile.columns. `result` needs tile.rows - 1 spare rows a group. inputs (rows, D), outputs (rows, D),
+    contexts (any,) int32, targets (groups, 8) int32, labels and weights (groups, 8) float32, result (groups, at least
+    count + tile.rows - 1, 8) float32.
     """
 
-    def write(w, inputs, contexts, count, outputs, targets, labels, weights, group, rate, result):
+    def write(w, inputs, contexts, first, count, outputs, targets, labels, weights, group, rate, result):
         width, rows, columns = w.tile.width, w.tile.rows, w.tile.columns
         b = w.builder
         lanes = b.mul(group, I64(LANES))
@@ -288,8 +324,9 @@ def slopes(typing, tile, inputs, contexts, count, outputs, targets, labels, weig
             part = w.load(w.at(w.data(array), b.add(lanes, I64(register * width % LANES))), some)
             return w.shuffle(part, part, [lane % LANES for lane in range(width)])
 
-        def tile_of(first, rows):
-            context = [w.row(inputs, w.number(contexts, b.add(first, I64(n)))) for n in range(rows)]
+        def tile_of(begin, rows):
+            there = b.add(first, begin)
+            context = [w.row(inputs, w.number(contexts, b.add(there, I64(n)))) for n in range(rows)]
             sums = [[w.variable() for _ in range(columns)] for _ in range(rows)]
             with w.loop(steps) as step:
                 offset = b.mul(step.index, I64(width))
@@ -303,7 +340,7 @@ def slopes(typing, tile, inputs, contexts, count, outputs, targets, labels, weig
             for register, total in enumerate(totals):
                 slope = b.fsub(per_lane(labels, register), w.sigmoid(total), flags=("fast",))
                 slope = b.fmul(b.fmul(slope, per_lane(weights, register), flags=("fast",)), rate, flags=("fast",))
-                w.store(slope, w.at(results, b.add(b.mul(first, I64(LANES)), I64(register * width))))
+                w.store(slope, w.at(results, b.add(b.mul(begin, I64(LANES)), I64(register * width))))
 
         whole = b.udiv(count, I64(rows))
         with w.loop(whole) as loop:
@@ -320,11 +357,13 @@ def slopes(typing, tile, inputs, contexts, count, outputs, targets, labels, weig
             b.branch(end)
         b.position_at_end(end)
 
-    return instructions(write, tile, inputs, contexts, types.int64, outputs, targets, labels, weights, types.int64,
-                        types.float32, result)  # fmt: skip
+    return instructions(
+        write, tile, inputs, contexts, types.int64, types.int64, outputs, targets, labels, weights, types.int64,
+        types.float32, result,
+    )  # fmt: skip
 
 
-def _update(w, inputs, contexts, count, outputs, targets, group, slopes, store):
+def _update(w, inputs, contexts, first, count, outputs, targets, group, slopes, store):
     """The sums of `update`; `store(n, offset, input, change)` says where the change of input n goes."""
     width, columns = w.tile.width, w.tile.columns
     b = w.builder
@@ -340,7 +379,7 @@ def _update(w, inputs, contexts, count, outputs, targets, group, slopes, store):
             b.store(w.constant(0.0), change)
         with w.loop(count) as loop:
             n = loop.index
-            place = w.at(w.row(inputs, w.number(contexts, n)), offset)
+            place = w.at(w.row(inputs, w.number(contexts, b.add(first, n))), offset)
             row = w.load(place)
             sums = [None, None]  # two chains of additions, so that one need not wait for the other
             for k in range(columns):
@@ -354,37 +393,40 @@ def _update(w, inputs, contexts, count, outputs, targets, group, slopes, store):
             w.store(w.add(w.load(place), w.get(changes[k])), place)
 
 
-@intrinsic
-def update(typing, tile, inputs, contexts, count, outputs, targets, group, slopes):
-    """Both tables take their step: inputs[contexts[n]] += sum of slope * output; outputs[target] += sum of slope * input.
+@block
+def update(typing, tile, inputs, contexts, first, count, outputs, targets, group, slopes):
+    """Both tables take their step: input += sum of slope * output, output += sum of slope * input.
 
-    The contexts differ from each other; targets may repeat within the group.
+    As in `slopes`, input = inputs[contexts[first + n]], output = outputs[target]. The contexts differ from each
+    other; targets may repeat within the group.
     """
 
-    def write(w, inputs, contexts, count, outputs, targets, group, slopes):
+    def write(w, inputs, contexts, first, count, outputs, targets, group, slopes):
         def store(n, offset, place, row, change):
             w.store(w.add(row, change), place)
 
-        _update(w, inputs, contexts, count, outputs, targets, group, slopes, store)
+        _update(w, inputs, contexts, first, count, outputs, targets, group, slopes, store)
 
-    return instructions(write, tile, inputs, contexts, types.int64, outputs, targets, types.int64, slopes)
+    return instructions(write, tile, inputs, contexts, types.int64, types.int64, outputs, targets, types.int64, slopes)
 
 
-@intrinsic
-def update_outputs(typing, tile, inputs, contexts, count, outputs, targets, group, slopes, changes):
+@block
+def update_outputs(typing, tile, inputs, contexts, first, count, outputs, targets, group, slopes, changes):
     """As `update`, but the inputs stay and changes[n] += sum of slope * output: for several groups of outputs."""
 
-    def write(w, inputs, contexts, count, outputs, targets, group, slopes, changes):
+    def write(w, inputs, contexts, first, count, outputs, targets, group, slopes, changes):
         def store(n, offset, place, row, change):
             place = w.at(w.row(changes, n), offset)
             w.store(w.add(w.load(place), change), place)
 
-        _update(w, inputs, contexts, count, outputs, targets, group, slopes, store)
+        _update(w, inputs, contexts, first, count, outputs, targets, group, slopes, store)
 
-    return instructions(write, tile, inputs, contexts, types.int64, outputs, targets, types.int64, slopes, changes)
+    return instructions(
+        write, tile, inputs, contexts, types.int64, types.int64, outputs, targets, types.int64, slopes, changes
+    )
 
 
-@intrinsic
+@block
 def add_changes(typing, tile, inputs, contexts, count, changes):
     """inputs[contexts[n]] += changes[n], and changes[n] = 0 for the next window."""
 
@@ -401,7 +443,7 @@ def add_changes(typing, tile, inputs, contexts, count, changes):
     return instructions(write, tile, inputs, contexts, types.int64, changes)
 
 
-@intrinsic
+@block
 def add_to_all(typing, tile, inputs, contexts, count, change):
     """inputs[contexts[n]] += change[0] for every n, and change[0] = 0; contexts may repeat."""
 
@@ -419,7 +461,7 @@ def add_to_all(typing, tile, inputs, contexts, count, change):
     return instructions(write, tile, inputs, contexts, types.int64, change)
 
 
-@intrinsic
+@block
 def mean(typing, tile, inputs, contexts, count, result):
     """result[0] = the mean of inputs[contexts[n]], n < count (at least 1)."""
 
@@ -438,7 +480,7 @@ def mean(typing, tile, inputs, contexts, count, result):
     return instructions(write, tile, inputs, contexts, types.int64, result)
 
 
-@intrinsic
+@block
 def prefetch(typing, tile, table, number):
     """Ask for a row that will be read and written soon; the work goes on meanwhile."""
 

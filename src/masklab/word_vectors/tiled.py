@@ -1,0 +1,281 @@
+"""word2vec on vector tiles: the kernels of plain.py, which they equal to float32's last digits, several times faster.
+
+What is done for speed, beside the tiles themselves (tiles.py): the next window's targets are drawn while this window
+is computed, and their rows are asked for from memory; nothing is drawn that the window does not use, because random
+numbers depend on the place alone; a Huffman path or the negatives are gathered once for all contexts of a window.
+
+The arguments are those of plain.py, with the tile first and `most` in groups of tile.columns targets.
+"""
+
+import math
+
+import numpy as np
+
+from masklab.word_vectors.compiling import inlined, kernel
+from masklab.word_vectors.plain import LOOK
+from masklab.word_vectors.sampling import SENTENCE, negative, reach, read_sentence
+from masklab.word_vectors.tiles import (
+    LANES,
+    add_changes,
+    add_to_all,
+    mean,
+    prefetch,
+    slopes,
+    update,
+    update_outputs,
+)
+
+
+@inlined
+def choose(tile, outputs, draws, tree, word, number, group, targets, labels, weights):
+    """As in plain.py, into groups of tile.columns targets from `group` on; says how many groups. Prefetches."""
+    columns = tile.columns
+    if tree is None:
+        targets[group, 0] = word
+        prefetch(tile, outputs, word)
+        g, k = group, 1
+        for i in range(draws.negatives):
+            if k == columns:
+                g, k = g + 1, 0
+            noise = negative(draws, number * draws.negatives + i)
+            targets[g, k], weights[g, k] = noise, noise != word
+            prefetch(tile, outputs, noise)
+            k += 1
+        if g > group:  # several groups are updated one after the other: none may see what another did
+            count_repeats(targets, weights, group, columns, 1 + draws.negatives)
+        return g - group + 1
+    else:
+        g, k = group, 0
+        for i in range(tree.start[word], tree.start[word + 1]):
+            if k == columns:
+                g, k = g + 1, 0
+            step = tree.steps[i]
+            targets[g, k], labels[g, k], weights[g, k] = step >> 1, 1 - (step & 1), 1
+            prefetch(tile, outputs, step >> 1)
+            k += 1
+        for i in range(k, columns):
+            targets[g, i], weights[g, i] = targets[g, 0], 0
+        return g - group + 1
+
+
+@inlined
+def count_repeats(targets, weights, group, columns, size):
+    """A target that was drawn twice counts twice at its first place and nothing at its second."""
+    for i in range(2, size):
+        g, k = group + i // columns, i % columns
+        for j in range(1, i):
+            h, l = group + j // columns, j % columns
+            if targets[g, k] == targets[h, l] and weights[h, l] > 0:
+                weights[h, l] += weights[g, k]
+                weights[g, k] = 0
+                break
+
+
+@inlined
+def look_at(group, groups, columns, count, times, weights, rate, found):
+    """The loss, read off the slopes: a pair that was right with chance c has the slope (1 - c) * weight * rate.
+
+    times (count,): how often each context stands in the window.
+    """
+    loss = 0.0
+    for g in range(group, group + groups):
+        for k in range(columns):
+            if weights[g, k] > 0:
+                for n in range(count):
+                    wrong = abs(found[g, n, k]) / (weights[g, k] * rate)
+                    loss -= times[n] * weights[g, k] * math.log(max(1 - wrong, np.float32(1e-9)))
+    return loss
+
+
+@inlined
+def once_each(contexts, count, times):
+    """Put together contexts that stand several times in a window: how many differ. times[n]: how often each stands."""
+    different = 0
+    for n in range(count):
+        m = 0
+        while m < different and contexts[m] != contexts[n]:
+            m += 1
+        if m == different:
+            contexts[m] = contexts[n]
+            times[m] = 0
+            different += 1
+        times[m] += 1
+    return different
+
+
+@inlined
+def repeats(words, length, seen, earlier):
+    """earlier[p]: of all words up to p that stood before in this sentence, the last such place; -1 if none did."""
+    last = -1
+    for p in range(length):
+        before = seen[words[p]]
+        if before < p and words[before] == words[p]:  # `seen` may be of another sentence
+            last = max(last, before)
+        seen[words[p]] = p
+        earlier[p] = last
+
+
+@kernel
+def skipgram(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, rate, rate_end, seen):
+    """plain.skipgram with one set of targets a window: shared negatives, or the tree.
+
+    `seen` (V,) int32 is scratch memory: where each word stood last, so that words that repeat in a window are known.
+    """
+    window, columns = draws.window, tile.columns
+    words, places = np.empty(SENTENCE, np.int32), np.empty(SENTENCE, np.int64)
+    earlier = np.empty(SENTENCE, np.int32)
+    contexts, times = np.empty(2 * window, np.int32), np.empty(2 * window, np.int32)
+    targets = np.zeros((2 * most, LANES), np.int32)
+    labels, weights = np.zeros((2 * most, LANES), np.float32), np.zeros((2 * most, LANES), np.float32)
+    labels[0, 0], labels[most, 0] = 1, 1
+    weights[0, 0], weights[most, 0] = 1, 1
+    found = np.zeros((2 * most, 2 * window + 8, LANES), np.float32)
+    changes = np.zeros((2 * window if most > 1 else 0, inputs.shape[1]), np.float32)
+    loss, pairs = 0.0, 0
+    at = begin
+    while at < end:
+        now = np.float32(rate + (rate_end - rate) * (at - begin) / (end - begin))
+        length, at = read_sentence(ids, at, end, place - begin, draws.keep, draws.keep_key, words, places)
+        if length == 0:
+            break
+        repeats(words, length, seen, earlier)
+        ready = choose(tile, outputs, draws, tree, words[0], places[0], 0, targets, labels, weights)
+        for p in range(length):
+            group, groups = (p & 1) * most, ready
+            if p + 1 < length:
+                after = most - group
+                ready = choose(tile, outputs, draws, tree, words[p + 1], places[p + 1], after, targets, labels, weights)
+            if p + window + 1 < length:
+                prefetch(tile, inputs, words[p + window + 1])
+            around = reach(draws, places[p])
+            low, high = max(0, p - around), min(length, p + around + 1)
+            count = 0
+            for j in range(low, high):
+                if j != p:
+                    contexts[count] = words[j]
+                    count += 1
+            if count == 0:
+                continue
+            repeated = earlier[high - 1] >= low
+            if repeated:
+                count = once_each(contexts, count, times)
+            for g in range(group, group + groups):
+                slopes(tile, inputs, contexts, 0, count, outputs, targets, labels, weights, g, now, found)
+            if places[p] % LOOK == 0:
+                if not repeated:
+                    times[:count] = 1
+                loss += look_at(group, groups, columns, count, times, weights, now, found)
+                pairs += high - low - 1
+            if repeated:
+                for g in range(group, group + groups):
+                    for n in range(count):
+                        for k in range(columns):
+                            found[g, n, k] *= times[n]
+            if groups == 1:
+                update(tile, inputs, contexts, 0, count, outputs, targets, group, found)
+            else:
+                for g in range(group, group + groups):
+                    update_outputs(tile, inputs, contexts, 0, count, outputs, targets, g, found, changes)
+                add_changes(tile, inputs, contexts, count, changes)
+    return loss, pairs
+
+
+@kernel
+def skipgram_strict(tile, inputs, outputs, ids, begin, end, place, draws, most, rate, rate_end):
+    """plain.skipgram with negatives of its own for each pair."""
+    window, columns = draws.window, tile.columns
+    words, places = np.empty(SENTENCE, np.int32), np.empty(SENTENCE, np.int64)
+    contexts = np.empty((2, 2 * window), np.int32)
+    size = 2 * window * most
+    targets = np.zeros((2 * size, LANES), np.int32)
+    labels, weights = np.zeros((2 * size, LANES), np.float32), np.zeros((2 * size, LANES), np.float32)
+    labels[::most, 0] = 1
+    weights[::most, 0] = 1
+    found, once = np.zeros((2 * size, 8, LANES), np.float32), np.ones(1, np.int32)
+    changes = np.zeros((1, inputs.shape[1]), np.float32)
+    loss, pairs = 0.0, 0
+    at = begin
+    while at < end:
+        now = np.float32(rate + (rate_end - rate) * (at - begin) / (end - begin))
+        length, at = read_sentence(ids, at, end, place - begin, draws.keep, draws.keep_key, words, places)
+        ready = 0
+        for p in range(-1, length):  # window p is computed while window p + 1 is gathered, pair by pair
+            now_half, next_half = p & 1, 1 - (p & 1)
+            count, ready = ready, 0
+            q = p + 1
+            if q < length:
+                around = reach(draws, places[q])
+                for j in range(max(0, q - around), min(length, q + around + 1)):
+                    if j != q:
+                        contexts[next_half, ready] = words[j]
+                        ready += 1
+                if q + window + 1 < length:
+                    prefetch(tile, inputs, words[q + window + 1])
+            rows = contexts[now_half]
+            for n in range(max(count, ready)):
+                if n < ready:
+                    number = places[q] * 2 * window + n
+                    group = next_half * size + n * most
+                    choose(tile, outputs, draws, None, words[q], number, group, targets, labels, weights)
+                if n >= count:
+                    continue
+                group = now_half * size + n * most
+                for g in range(group, group + most):
+                    slopes(tile, inputs, rows, n, 1, outputs, targets, labels, weights, g, now, found)
+                if places[p] % LOOK == 0:
+                    loss += look_at(group, most, columns, 1, once, weights, now, found)
+                    pairs += 1
+                if most == 1:
+                    update(tile, inputs, rows, n, 1, outputs, targets, group, found)
+                else:
+                    for g in range(group, group + most):
+                        update_outputs(tile, inputs, rows, n, 1, outputs, targets, g, found, changes)
+                    add_to_all(tile, inputs, rows[n:], 1, changes)
+    return loss, pairs
+
+
+@kernel
+def cbow(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, rate, rate_end, scratch):
+    """plain.cbow. `scratch` (2, D): rows of their own for the mean and for its change."""
+    window, columns = draws.window, tile.columns
+    words, places = np.empty(SENTENCE, np.int32), np.empty(SENTENCE, np.int64)
+    contexts, first = np.empty(2 * window, np.int32), np.zeros(1, np.int32)
+    hidden, change = scratch[:1], scratch[1:]
+    targets = np.zeros((2 * most, LANES), np.int32)
+    labels, weights = np.zeros((2 * most, LANES), np.float32), np.zeros((2 * most, LANES), np.float32)
+    labels[0, 0], labels[most, 0] = 1, 1
+    weights[0, 0], weights[most, 0] = 1, 1
+    found, once = np.zeros((2 * most, 8, LANES), np.float32), np.ones(1, np.int32)
+    loss, pairs = 0.0, 0
+    at = begin
+    while at < end:
+        now = np.float32(rate + (rate_end - rate) * (at - begin) / (end - begin))
+        length, at = read_sentence(ids, at, end, place - begin, draws.keep, draws.keep_key, words, places)
+        if length == 0:
+            break
+        ready = choose(tile, outputs, draws, tree, words[0], places[0], 0, targets, labels, weights)
+        for p in range(length):
+            group, groups = (p & 1) * most, ready
+            if p + 1 < length:
+                after = most - group
+                ready = choose(tile, outputs, draws, tree, words[p + 1], places[p + 1], after, targets, labels, weights)
+            if p + window + 1 < length:
+                prefetch(tile, inputs, words[p + window + 1])
+            around = reach(draws, places[p])
+            count = 0
+            for j in range(max(0, p - around), min(length, p + around + 1)):
+                if j != p:
+                    contexts[count] = words[j]
+                    count += 1
+            if count == 0:
+                continue
+            mean(tile, inputs, contexts, count, hidden)
+            for g in range(group, group + groups):
+                slopes(tile, hidden, first, 0, 1, outputs, targets, labels, weights, g, now, found)
+            if places[p] % LOOK == 0:
+                loss += look_at(group, groups, columns, 1, once, weights, now, found)
+                pairs += 1
+            for g in range(group, group + groups):
+                update_outputs(tile, hidden, first, 0, 1, outputs, targets, g, found, change)
+            add_to_all(tile, inputs, contexts, count, change)
+    return loss, pairs
