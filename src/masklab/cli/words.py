@@ -1,12 +1,16 @@
-"""The group `masklab words`: static word vectors. What its commands share: options, and where a result is written.
+"""The group `masklab words`: static word vectors. What its commands share: options, progress, how a result is written.
 
 The commands stand in files of their own, one a topic (`words_*.py`); each adds its commands to `words`.
 """
 
+import shlex
+import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
+from rich.console import Console
 
 from masklab.cli.common import app
 from masklab.errors import BadInput
@@ -101,6 +105,83 @@ def start_as_asked(folder: Path | None) -> "Trained | None":
     return Trained.load(folder)
 
 
+class _Train(Protocol):
+    """Every method's `train`."""
+
+    def __call__(self, corpus: Any, settings: Any, /, *, start: Any, watch: Any, stop: Any) -> "Trained": ...
+
+
+def train_and_write(train: _Train, corpus: list[Path], settings: Any, start: Path | None, out: Path) -> None:
+    """What every command that trains does: show how it goes, keep what is learnt when it is stopped, write it."""
+    from masklab.training.signals import StopRequest
+
+    going_on = start_as_asked(start)
+    with StopRequest() as request, Screen() as screen:
+        trained = train(
+            corpus_as_asked(corpus), settings, start=going_on, watch=screen, stop=lambda: bool(request.asked)
+        )
+    finish(trained, out)
+
+
+class Screen:
+    """How training goes: one line that stays in place on a terminal, a plain line every ten seconds anywhere else."""
+
+    EVERY = 10.0
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.status = self.console.status("starting")
+        self.shown = time.monotonic()
+
+    def __enter__(self) -> "Screen":
+        if self.console.is_terminal:
+            self.status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.status.stop()
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """Take one of the records that every `train` sends to its watcher."""
+        from masklab.training.progress import clock
+
+        match record["kind"]:
+            case "begin":
+                again = "going on where it stopped; " if record.get("resumed") else ""
+                how = f"threads: {record['threads']}" + (f"; {record['kernels']}" if "kernels" in record else "")
+                self._line(f"{again}{record['vocabulary']:,} words get vectors; {how}")
+            case "compiling":
+                self._line("compiling for this processor; that is done once and kept")
+            case "warning":
+                self._line(record["text"])
+            case "progress":
+                if record["progress"]:
+                    speed, left = f"{record['words_per_second']:,.0f} words/s", f"{clock(record['remaining'])} left"
+                    self._passing(f"{record['progress']:.0%} · loss {record['loss']:.4f} · {speed} · {left}")
+            case "stopped":
+                self._line("stopped; what is learnt by now is kept")
+            case "end":
+                self._line(f"trained in {clock(record['seconds'])}")
+            case stage:
+                done, total = record["done"], record["total"]
+                self._passing(f"{stage}: {done / total:.0%}" if total else f"{stage}: {done:,}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def _passing(self, text: str) -> None:
+        if self.console.is_terminal:
+            self.status.update(text)
+        elif time.monotonic() - self.shown >= self.EVERY:
+            self.shown = time.monotonic()
+            self._line(text)
+
+
+def warn(text: str) -> None:
+    """For what a library function says on the way."""
+    print(f"masklab: {text}", file=sys.stderr)
+
+
 def finish(trained: "Trained", out: Path) -> None:
     """Write what was trained in the format that the name asks for, and say what can be done with it."""
     from masklab.word_vectors.formats import format_of, write
@@ -116,5 +197,6 @@ def finish(trained: "Trained", out: Path) -> None:
         write(out, trained.vocabulary.words, trained.vectors, form)
     count, dim = trained.vectors.shape
     print(f"{count:,} words, vectors of {dim}, from {trained.words_read:,} words read; written to {out}")
-    if trained.method != "supervised":
-        print(f"Next: masklab words nearest {out} {next(iter(trained.vocabulary.words[5:]), 'WORD')}")
+    name, word = shlex.quote(str(out)), next(iter(trained.vocabulary.words[5:]), "WORD")
+    supervised = trained.method == "supervised"
+    print(f"Next: masklab words {f'predict {name} TEXT' if supervised else f'nearest {name} {shlex.quote(word)}'}")
