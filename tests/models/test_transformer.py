@@ -156,7 +156,7 @@ def test_heads_start_from_trained_ones(config):
     classify, tag = ClassifyHead(config, 3, trained), TagHead(config, 4, trained)
     assert classify(torch.randn(2, 32)).shape == (2, 3)
     assert tag(torch.randn(2, 5, 32)).shape == (2, 5, 4)
-    lender = {"bert": "pooler", "modernbert": "masked_lm", "mpnet": None}[config.family]
+    lender = {"bert": "pooler", "modernbert": "masked_lm", "mpnet": None, "electra": None}[config.family]
     borrowed = dict(classify.ready.named_parameters())
     if lender:
         theirs = dict(trained[lender].named_parameters())

@@ -37,7 +37,11 @@ def shape(recipe: Recipe) -> tuple[Config, dict[str, Any]]:
     config = recipe.model
     tiny = replace(config, vocabulary=8, layers=1, width=2 * config.heads, feed_forward=4, max_length=4)
     heads = replace_deep(recipe.objective, unigram_start=False).heads(Model(tiny), None)
-    return (replace(config, vocabulary=VOCABULARY) if recipe.preset == "tuned" else config), dict(heads.items())
+    return (replace(config, vocabulary=VOCABULARY) if recipe.preset == "tuned" else config), {
+        name: head
+        for name, head in heads.items()
+        if name != "generator"  # another model's, not counted here
+    }
 
 
 def replace_deep(node: Any, **changes: Any) -> Any:

@@ -1,8 +1,8 @@
 """The shape of a model: which family it belongs to and how large it is; nothing here needs torch.
 
 Families: `bert` (Devlin et al. 2018), `mpnet` (the architecture of Song et al. 2020: BERT plus one relative bias that
-all layers share, T5's buckets) and `modernbert` (Warner et al. 2024: pre-norm, rotary positions, GeGLU; here every
-layer sees the whole document).
+all layers share, T5's buckets), `modernbert` (Warner et al. 2024: pre-norm, rotary positions, GeGLU; here every layer
+sees the whole document) and `electra` (Clark et al. 2020: BERT whose tables may be narrower or wider than its layers).
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from masklab.errors import BadInput
 
-Family = Literal["bert", "mpnet", "modernbert"]
+Family = Literal["bert", "mpnet", "modernbert", "electra"]
 BIASES = ("attention", "mlp", "norm", "classifier", "decoder")  # what ModernBert's class can leave without biases
 
 
@@ -21,8 +21,10 @@ class Config:
 
     vocabulary      entries of the tokenizer
     max_length      longest document: learned positions end there (rotary ones do not, but the file says so)
-    segments        kinds of segment (sentence A, sentence B); only bert has them
+    segments        kinds of segment (sentence A, sentence B); only bert and electra have them
     pad             the token that fills; 1 in mpnet, where the class fixes it
+    inner           width of the token, position and segment tables, which a matrix then takes to `width`; 0: the same
+                    (only electra, whose small generator shares the tables of the larger discriminator)
     dropout         after embeddings and each sublayer, as the family's class places it
     attention_dropout  on the attention weights (modernbert: on the attention's output too, as its class does)
     theta           rotary base: larger turns slower, so sees further; only modernbert
@@ -40,6 +42,7 @@ class Config:
     max_length: int = 512
     segments: int = 2
     pad: int = 0
+    inner: int = 0
     dropout: float = 0.1
     attention_dropout: float = 0.1
     norm_eps: float = 1e-12
@@ -63,6 +66,8 @@ class Config:
             )
         if not 0 <= self.pad < self.vocabulary:
             raise BadInput(f"pad={self.pad} is no token of a vocabulary of {self.vocabulary}")
+        if self.inner < 0 or (self.inner and self.family != "electra"):
+            raise BadInput(f"inner={self.inner}: only electra has tables of another width; set inner=0")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadInput(f"{name}={getattr(self, name)} must be at least 0 and below 1")
@@ -83,6 +88,10 @@ class Config:
                 raise BadInput(f"biasless={name!r} is unknown: choose from {', '.join(BIASES)}")
 
     @property
+    def table_width(self) -> int:
+        return self.inner or self.width
+
+    @property
     def head_size(self) -> int:
         return self.width // self.heads
 
@@ -99,15 +108,18 @@ class Config:
         V, L, D, F, S = self.vocabulary, self.layers, self.width, self.feed_forward, self.segments
         attention, mlp, norm = (int(self.bias(part)) for part in ("attention", "mlp", "norm"))
         N = D * (1 + norm)  # one layer norm
+        E = self.table_width
         norm_text = "2 D" if norm else "D"
-        terms: dict[str, tuple[str, int]] = {"tokens": ("V D", V * D)}
-        if self.family == "bert":
-            terms["positions"] = ("T D", self.max_length * D)
-            terms["segments"] = ("S D", S * D)
+        terms: dict[str, tuple[str, int]] = {"tokens": ("V E" if E != D else "V D", V * E)}
+        if self.family in ("bert", "electra"):
+            terms["positions"] = ("T E" if E != D else "T D", self.max_length * E)
+            terms["segments"] = ("S E" if E != D else "S D", S * E)
         elif self.family == "mpnet":
             terms["positions"] = ("(T + 2) D", (self.max_length + 2) * D)
             terms["relative bias"] = ("32 H", self.buckets * self.heads)
-        terms["embedding norm"] = (norm_text, N)
+        terms["embedding norm"] = (norm_text.replace("D", "E") if E != D else norm_text, N // D * E)
+        if E != D:
+            terms["embedding matrix"] = ("E D + D", E * D + D)
         weights = 4 * D * D + attention * 4 * D
         terms["attention"] = ("L (4 D² + 4 D)" if attention else "L 4 D²", L * weights)
         if self.pre_norm:
@@ -129,6 +141,7 @@ class Config:
                 dense + N + (V if self.bias("decoder") else 0),
             ),
         }
+        optional["replaced"] = ("D² + 2 D + 1", D * D + 2 * D + 1)
         optional["boundary"] = ("64 D + 4 D² + 6 D + V", 64 * D + 4 * D * D + 6 * D + V)
         for head in heads:
             terms[head] = optional[head]
@@ -143,6 +156,6 @@ class Config:
         lines = [f"{name:22} {text:24} {count:>14,}" for name, (text, count) in self.terms(heads).items()]
         letters = (
             f"V={self.vocabulary} D={self.width} L={self.layers} H={self.heads} F={self.feed_forward} "
-            f"T={self.max_length} S={self.segments}"
+            f"T={self.max_length} S={self.segments}" + (f" E={E}" if (E := self.table_width) != self.width else "")
         )
         return "\n".join([*lines, f"{'together':22} {'':24} {self.parameters(heads):>14,}", letters])

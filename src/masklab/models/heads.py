@@ -1,6 +1,7 @@
 """Heads: what an objective puts on the trunk's states, each shaped as the family's class in transformers shapes it.
 
-Names in an objective's ModuleDict: masked_lm, boundary, pooler, next_sentence, classify, tag.
+Names in an objective's ModuleDict: masked_lm, boundary, generator, replaced, pooler,
+next_sentence, classify, tag.
 """
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 from masklab.models.attention import compute_dtype
 from masklab.models.config import Config
-from masklab.models.embeddings import Embeddings
+from masklab.models.embeddings import Embeddings, SharedEmbeddings
 from masklab.models.linear import draw
 from masklab.models.vocabulary import vocabulary_loss
 
@@ -19,18 +20,18 @@ class Prediction(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
-        self.dense = nn.Linear(config.width, config.width, bias=config.bias("classifier"))
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps, bias=config.bias("norm"))
+        self.dense = nn.Linear(config.width, config.table_width, bias=config.bias("classifier"))
+        self.norm = nn.LayerNorm(config.table_width, eps=config.norm_eps, bias=config.bias("norm"))
         draw(self, config.std)
 
-    def forward(self, states: Tensor) -> Tensor:  # (.., D) -> (.., D)
+    def forward(self, states: Tensor) -> Tensor:  # (.., D) -> (.., E)
         return self.norm(F.gelu(self.dense(states)))
 
 
 class MaskedLMHead(Prediction):
     """Which token stands here? Logits over the vocabulary, with the token table itself as the last matrix (tied)."""
 
-    def __init__(self, config: Config, embeddings: Embeddings):
+    def __init__(self, config: Config, embeddings: Embeddings | SharedEmbeddings):
         super().__init__(config)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary)) if config.bias("decoder") else None
         self.tied = (embeddings,)  # in a tuple, so that the table stays the trunk's alone
@@ -80,13 +81,14 @@ class BoundaryHead(nn.Module):
 class Pooler(nn.Module):
     """The first token's state, once more through a dense layer and tanh: BERT's summary of the document."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, gelu: bool = False):
         super().__init__()
+        self.gelu = gelu
         self.dense = nn.Linear(config.width, config.width)
         draw(self, config.std)
 
     def forward(self, states: Tensor) -> Tensor:  # (.., D) -> (.., D)
-        return torch.tanh(self.dense(states))
+        return F.gelu(self.dense(states)) if self.gelu else torch.tanh(self.dense(states))
 
 
 class NextSentenceHead(nn.Module):
@@ -101,18 +103,33 @@ class NextSentenceHead(nn.Module):
         return self.out(pooled)
 
 
+class ReplacedHead(nn.Module):
+    """Is this token the author's? One logit a token, above 0 where it seems replaced (Clark et al. 2020, section 2)."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.width)
+        self.out = nn.Linear(config.width, 1)
+        draw(self, config.std)
+
+    def forward(self, states: Tensor) -> Tensor:  # (.., D) -> (..,)
+        return self.out(F.gelu(self.dense(states))).squeeze(-1)
+
+
 class ClassifyHead(nn.Module):
     """What is this document? Takes the state of its first token.
 
-    bert: pooler, dropout, linear; mpnet: dropout, dense, tanh, dropout, linear; modernbert: the masked-LM head's
-    dense and norm, dropout, linear. `trained`, the heads a model was loaded with, lends its pooler or its masked-LM
-    head as a start.
+    bert: pooler, dropout, linear; mpnet: dropout, dense, tanh, dropout, linear; electra: the same with GELU;
+    modernbert: the masked-LM head's dense and norm, dropout, linear. `trained`, the heads a model was loaded with,
+    lends its pooler or its masked-LM head as a start.
     """
 
     def __init__(self, config: Config, classes: int, trained: nn.ModuleDict | None = None):
         super().__init__()
-        self.classes, self.drop_first = classes, config.family == "mpnet"
-        self.ready: nn.Module = Prediction(config) if config.pre_norm else Pooler(config)
+        self.classes, self.drop_first = classes, config.family in ("mpnet", "electra")
+        self.ready: nn.Module = (
+            Prediction(config) if config.pre_norm else Pooler(config, gelu=config.family == "electra")
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.out = nn.Linear(config.width, classes)
         draw(self.out, config.std)
@@ -142,7 +159,7 @@ class TagHead(nn.Module):
 
 def _lend(ready: nn.Module, config: Config, trained: nn.ModuleDict | None) -> None:
     """Start from weights that pre-training made, where this family's class does so."""
-    name = {"bert": "pooler", "modernbert": "masked_lm", "mpnet": ""}[config.family]
+    name = {"bert": "pooler", "modernbert": "masked_lm", "mpnet": "", "electra": ""}[config.family]
     if trained is None or name not in trained or isinstance(ready, nn.Identity):
         return
     source = trained[name].state_dict()

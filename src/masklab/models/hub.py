@@ -20,16 +20,26 @@ from masklab.files import atomic_write
 from masklab.models.attention import Kernel
 from masklab.models.config import BIASES, Config
 from masklab.models.embeddings import MPNET_OFFSET
-from masklab.models.heads import BoundaryHead, ClassifyHead, MaskedLMHead, NextSentenceHead, Pooler, TagHead
+from masklab.models.generator import Generator
+from masklab.models.heads import (
+    BoundaryHead,
+    ClassifyHead,
+    MaskedLMHead,
+    NextSentenceHead,
+    Pooler,
+    ReplacedHead,
+    TagHead,
+)
 from masklab.models.transformer import Model
 
 WEIGHTS, INDEX, SETTINGS = "model.safetensors", "model.safetensors.index.json", "config.json"
 BESIDE = "heads.safetensors"  # heads for which no class of transformers has a place, under our names
-PLACELESS = {"boundary"}
+PLACELESS = {"boundary", "generator"}
+GENERATOR = "generator"  # the folder, inside the discriminator's, of an ELECTRA's generator
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.ckpt.index", "tf_model.h5", "flax_model.msgpack")
 
 # The trunk's prefix in every class but the bare *Model, whose file leaves it out.
-PREFIX = {"bert": "bert.", "mpnet": "mpnet.", "modernbert": "model."}
+PREFIX = {"bert": "bert.", "electra": "electra.", "mpnet": "mpnet.", "modernbert": "model."}
 
 # Our module -> theirs; several of theirs are stacked in ours, top to bottom. {} is a layer's number.
 TRUNK: dict[str, dict[str, tuple[str, ...]]] = {
@@ -38,6 +48,23 @@ TRUNK: dict[str, dict[str, tuple[str, ...]]] = {
         "embeddings.positions": ("embeddings.position_embeddings",),
         "embeddings.segments": ("embeddings.token_type_embeddings",),
         "embeddings.norm": ("embeddings.LayerNorm",),
+        "layers.{}.attention.qkv": (
+            "encoder.layer.{}.attention.self.query",
+            "encoder.layer.{}.attention.self.key",
+            "encoder.layer.{}.attention.self.value",
+        ),
+        "layers.{}.attention.out": ("encoder.layer.{}.attention.output.dense",),
+        "layers.{}.attention_norm": ("encoder.layer.{}.attention.output.LayerNorm",),
+        "layers.{}.feed_forward.wi": ("encoder.layer.{}.intermediate.dense",),
+        "layers.{}.feed_forward.wo": ("encoder.layer.{}.output.dense",),
+        "layers.{}.feed_forward_norm": ("encoder.layer.{}.output.LayerNorm",),
+    },
+    "electra": {
+        "embeddings.tokens": ("embeddings.word_embeddings",),
+        "embeddings.positions": ("embeddings.position_embeddings",),
+        "embeddings.segments": ("embeddings.token_type_embeddings",),
+        "embeddings.norm": ("embeddings.LayerNorm",),
+        "embeddings.project": ("embeddings_project",),
         "layers.{}.attention.qkv": (
             "encoder.layer.{}.attention.self.query",
             "encoder.layer.{}.attention.self.key",
@@ -90,6 +117,16 @@ HEADS: dict[str, dict[str, tuple[str, ...]]] = {
         "classify.out": ("classifier",),
         "tag.out": ("classifier",),
     },
+    "electra": {
+        "masked_lm.dense": ("generator_predictions.dense",),
+        "masked_lm.norm": ("generator_predictions.LayerNorm",),
+        "masked_lm": ("generator_lm_head",),
+        "replaced.dense": ("discriminator_predictions.dense",),
+        "replaced.out": ("discriminator_predictions.dense_prediction",),
+        "classify.ready.dense": ("classifier.dense",),
+        "classify.out": ("classifier.out_proj",),
+        "tag.out": ("classifier",),
+    },
     "mpnet": {
         "pooler.dense": ("mpnet.pooler.dense",),
         "masked_lm.dense": ("lm_head.dense",),
@@ -123,6 +160,13 @@ CLASSES: dict[str, dict[frozenset[str], str]] = {
         frozenset({"classify"}): "BertForSequenceClassification",
         frozenset({"tag"}): "BertForTokenClassification",
     },
+    "electra": {
+        frozenset(): "ElectraModel",
+        frozenset({"masked_lm"}): "ElectraForMaskedLM",
+        frozenset({"replaced"}): "ElectraForPreTraining",
+        frozenset({"classify"}): "ElectraForSequenceClassification",
+        frozenset({"tag"}): "ElectraForTokenClassification",
+    },
     "mpnet": {
         frozenset(): "MPNetModel",
         frozenset({"pooler"}): "MPNetModel",
@@ -144,6 +188,7 @@ COPIES = {
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
+    "electra": {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
     "mpnet": {
         "lm_head.decoder.weight": "mpnet.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",
@@ -154,6 +199,21 @@ COPIES = {
 # config.json's field -> ours.
 FIELDS = {
     "bert": {
+        "vocab_size": "vocabulary",
+        "num_hidden_layers": "layers",
+        "hidden_size": "width",
+        "num_attention_heads": "heads",
+        "intermediate_size": "feed_forward",
+        "max_position_embeddings": "max_length",
+        "type_vocab_size": "segments",
+        "pad_token_id": "pad",
+        "layer_norm_eps": "norm_eps",
+        "initializer_range": "std",
+        "hidden_dropout_prob": "dropout",
+        "attention_probs_dropout_prob": "attention_dropout",
+    },
+    "electra": {
+        "embedding_size": "inner",
         "vocab_size": "vocabulary",
         "num_hidden_layers": "layers",
         "hidden_size": "width",
@@ -199,6 +259,7 @@ FIELDS = {
 # What a field is when config.json leaves it out: transformers' own default, where that is not Config's.
 ABSENT: dict[str, dict[str, Any]] = {
     "bert": {},
+    "electra": {"inner": 128, "width": 256, "heads": 4, "feed_forward": 1024},
     "mpnet": {"vocabulary": 30527, "pad": 1, "max_length": 512},
     "modernbert": {
         "vocabulary": 50368,
@@ -215,6 +276,7 @@ ABSENT: dict[str, dict[str, Any]] = {
 # The dropout each class usually has: written whatever training used, so that nobody's fine-tuning silently loses it.
 USUAL = {
     "bert": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
+    "electra": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
     "mpnet": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
     "modernbert": {"embedding_dropout": 0.0, "mlp_dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0},
 }
@@ -222,6 +284,13 @@ USUAL = {
 # What our modules compute; another value in config.json is another model.
 ONLY: dict[str, dict[str, Any]] = {
     "bert": {
+        "hidden_act": "gelu",
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "add_cross_attention": False,
+        "tie_word_embeddings": True,
+    },
+    "electra": {
         "hidden_act": "gelu",
         "position_embedding_type": "absolute",
         "is_decoder": False,
@@ -272,9 +341,8 @@ def save(
     """
     folder, every = Path(folder), dict(heads.items()) if heads else {}
     heads = {name: head for name, head in every.items() if name not in PLACELESS}
-    beside = {
-        f"{name}.{key}": tensor for name in PLACELESS & set(every) for key, tensor in every[name].state_dict().items()
-    }
+    boundary = every["boundary"].state_dict() if "boundary" in every else {}
+    beside = {f"boundary.{key}": tensor for key, tensor in boundary.items()}
     name = class_for(config, heads)
     tensors = {}
     bare = name.endswith("Model")
@@ -285,6 +353,9 @@ def save(
     settings = _settings(config, name, heads, labels, special or {})
     with atomic_write(folder / WEIGHTS) as file:
         file.write(safetensors.torch.save(tensors, {"format": "pt"}))
+    if "generator" in every:
+        generator: Generator = every["generator"]  # type: ignore[assignment]
+        save(folder / GENERATOR, generator.config, *generator.alone(), special=special)
     if beside:
         with atomic_write(folder / BESIDE) as file:
             file.write(safetensors.torch.save({key: tensor.to("cpu").contiguous() for key, tensor in beside.items()}))
@@ -325,6 +396,8 @@ def _settings(
     settings |= {**ONLY[config.family], **USUAL[config.family], "dtype": "float32"}
     if config.family == "mpnet":
         settings["max_position_embeddings"] += MPNET_OFFSET
+    if config.family == "electra":
+        settings["embedding_size"] = config.table_width
     if config.family == "modernbert":
         settings |= {field: config.bias(part) for part, field in BIAS_FIELDS.items()}
         turn = {"rope_type": "default", "rope_theta": config.theta}
@@ -416,10 +489,25 @@ def load(source: str | Path, *, kernel: Kernel = "auto", dropout: float | None =
         with torch.no_grad():
             target.copy_(piece)  # state_dict's tensors are the parameters' own memory
         used.update(names)
+    if (folder / GENERATOR / SETTINGS).exists():
+        heads["generator"] = _load_generator(folder / GENERATOR, model)
     if (folder / BESIDE).exists():
         _load_beside(folder / BESIDE, config, model, heads)
     has_labels = "classify" in heads or "tag" in heads
     return Loaded(config, model, heads, labels if has_labels else None, new, sorted(set(tensors) - used), folder)
+
+
+def _load_generator(folder: Path, model: Model) -> Generator:
+    """The generator kept in a discriminator's folder, on the discriminator's tables, which must be its own too."""
+    alone = load(folder)
+    generator = Generator(alone.config, model.embeddings)
+    tables = {k: x for k, x in alone.model.state_dict().items() if k.startswith("embeddings.") and "project" not in k}
+    own = model.state_dict()
+    if any(not torch.equal(x, own[k]) for k, x in tables.items()):
+        raise BadInput(f"{folder}: its tables are not those of the discriminator around it; save both again")
+    generator.model.load_state_dict({k: x for k, x in alone.model.state_dict().items() if k not in tables})
+    generator.masked_lm.load_state_dict(alone.heads["masked_lm"].state_dict())
+    return generator
 
 
 def _load_beside(path: Path, config: Config, model: Model, heads: nn.ModuleDict) -> None:
@@ -428,7 +516,7 @@ def _load_beside(path: Path, config: Config, model: Model, heads: nn.ModuleDict)
     try:
         if "boundary.place.weight" in tensors:
             heads["boundary"] = BoundaryHead(config, model.embeddings, len(tensors["boundary.place.weight"]))
-        for name in PLACELESS & set(heads.keys()):
+        for name in {"boundary"} & set(heads.keys()):
             own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
             heads[name].load_state_dict(own)
     except RuntimeError as error:
@@ -499,6 +587,8 @@ def config_from(settings: Mapping[str, Any], path: Path, dropout: float | None =
     values |= {ours: settings[theirs] for theirs, ours in FIELDS[family].items() if settings.get(theirs) is not None}
     if family == "mpnet":
         values["max_length"] -= MPNET_OFFSET
+    if family == "electra" and values["inner"] == values["width"]:
+        values["inner"] = 0
     if family == "modernbert":
         values |= _modernbert(settings, path, values)
     if dropout is not None:
@@ -619,6 +709,7 @@ def _heads(
         "masked_lm": lambda: MaskedLMHead(config, model.embeddings),
         "pooler": lambda: Pooler(config),
         "next_sentence": lambda: NextSentenceHead(config),
+        "replaced": lambda: ReplacedHead(config),
         "classify": lambda: ClassifyHead(config, classes or 2),
         "tag": lambda: TagHead(config, classes or 2),
     }

@@ -1,18 +1,18 @@
-"""The trunk of all three families: embeddings, then layers of attention and feed-forward, norm before or after.
+"""The trunk of all families: embeddings, then layers of attention and feed-forward, norm before or after.
 
 Post-norm is BERT (Devlin et al. 2018) and MPNet (Song et al. 2020); pre-norm with rotary positions and GeGLU is
 ModernBERT (Warner et al. 2024). What the trunk computes is what the class of the same name in transformers computes.
 """
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from masklab.models.attention import Kernel, additive, choose, compute_dtype, weigh
 from masklab.models.config import Config
-from masklab.models.embeddings import Embeddings
+from masklab.models.embeddings import Embeddings, SharedEmbeddings
 from masklab.models.linear import Projection, draw
 from masklab.models.pattern import Inputs, Layout, at_places
 from masklab.models.positions import RelativeBias, rotary_table, rotate
@@ -130,11 +130,13 @@ class Block(nn.Module):
 class Model(nn.Module):
     """Embeddings and layers. Heads are the objective's; see heads.py."""
 
-    def __init__(self, config: Config, kernel: Kernel = "auto"):
+    def __init__(self, config: Config, kernel: Kernel = "auto", tables: Embeddings | None = None):
+        """tables: those of another model, to share."""
         super().__init__()
         self.config = config
         self.kernel: Kernel = kernel
-        self.embeddings = Embeddings(config)
+        shared = None if tables is None else cast(Embeddings, SharedEmbeddings(config, tables))
+        self.embeddings = shared or Embeddings(config)
         self.layers = nn.ModuleList(Block(config, index) for index in range(config.layers))
         self.relative_bias = RelativeBias(config) if config.family == "mpnet" else None
         self.final_norm = _norm(config) if config.pre_norm else None

@@ -82,7 +82,7 @@ class Optimizers:
                            for n, p in m.named_parameters() if p.requires_grad}  # fmt: skip
         self.parameters = _unique(self.parameters)
         embeddings = {id(p) for p in model.embeddings.parameters()}  # type: ignore[attr-defined]
-        parts = _matrix_parts(model) if settings.name == "muon" else {}
+        parts = _matrix_parts(model) | _matrix_parts(heads) if settings.name == "muon" else {}
         self.views: list[tuple[nn.Parameter, list[nn.Parameter]]] = []  # a fused weight and its matrices, same memory
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         self.names: dict[nn.Parameter, str] = {}
@@ -154,6 +154,10 @@ def _unique(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 
 
 def _matrix_parts(model: nn.Module) -> dict[int, int]:
-    """The trunk's matrices, and how many equal parts the rows of each make: qkv 3, gated feed-forward 2, else 1."""
-    modules: Iterable[nn.Module] = model.layers.modules()  # type: ignore[union-attr]
-    return {id(m.weight): getattr(m, "parts", 1) for m in modules if isinstance(m, nn.Linear)}
+    """The matrices of the trunk, or of a second one among the heads, and how many equal parts the rows of each make.
+
+    qkv 3, gated feed-forward 2, else 1.
+    """
+    trunks = [m.layers for m in model.modules() if isinstance(getattr(m, "layers", None), nn.ModuleList)]
+    inside: Iterable[nn.Module] = (m for trunk in trunks for m in trunk.modules())  # type: ignore[union-attr]
+    return {id(m.weight): getattr(m, "parts", 1) for m in inside if isinstance(m, nn.Linear)}

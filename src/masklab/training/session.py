@@ -73,6 +73,8 @@ class Session:
             special={name: getattr(tokenizer, name) for name in ("pad", "cls", "sep", "mask")},
         )
         tokenizer.save(folder)
+        if (folder / hub.GENERATOR).exists():  # a second model for transformers to open
+            tokenizer.save(folder / hub.GENERATOR)
 
 
 def words_per_token(source: Any) -> float:
