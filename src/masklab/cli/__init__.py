@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command runs, so that `--help` is there at once.
 """
 
+# ruff: noqa: E402, F401 (files of commands are imported for what they add)
 from typing import Annotated
 
 import typer
@@ -36,7 +37,19 @@ def top(
 
 
 # Importing a file of commands adds them to `app`, in the order in which `--help` lists them.
-from masklab.cli import clean, corpus, doctor, train, units, use, words, words_bpe, words_phrases, words_use  # noqa: E402, F401
+from masklab.cli import (
+    clean,
+    corpus,
+    doctor,
+    train,
+    units,
+    use,
+    words,
+    words_bpe,
+    words_phrases,
+    words_use,
+    words_word2vec,
+)
 
 
 def main() -> None:
