@@ -13,14 +13,22 @@ import numpy as np
 from masklab.errors import BadInput
 from masklab.word_vectors.compiling import announced
 from masklab.word_vectors.fasttext_kernels import desk_for, empty_groups, pieces_of, read_text, tree_groups
-from masklab.word_vectors.fasttext_rows import continued, input_rows, must_be_finite, reading, rows_of
-from masklab.word_vectors.ngrams import LINE_END, Ngrams, mean_rows
+from masklab.word_vectors.fasttext_rows import (
+    announce_begin,
+    announce_end,
+    continued,
+    input_rows,
+    must_be_finite,
+    read_corpus,
+    rows_of,
+)
+from masklab.word_vectors.ngrams import Ngrams, mean_rows
 from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
-from masklab.word_vectors.sampling import Draws, huffman
-from masklab.word_vectors.scan import encode
+from masklab.word_vectors.sampling import Draws, Tree, huffman
 from masklab.word_vectors.sources import Corpus
 from masklab.word_vectors.tiles import TILE, aligned
 from masklab.word_vectors.trained import Trained
+from masklab.word_vectors.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -77,36 +85,39 @@ def train(
     """Vectors for the words of a corpus, and rows for their n-grams.
 
     arrays: "words" (V, D) the words' own rows, "buckets" (n, D) and "bucket_numbers" (n,) the rows of the buckets in
-    use, "output" (V, D; a row less for a tree). vectors[w] is the mean of the rows of w. `start`: go on with this
-    model on new text; its words keep their numbers, new ones follow. `watch` is told how it goes, `stop` is asked
-    whether to end early (as Ctrl-C does); what is trained by then is returned.
+    use, "output" (V, D; a row less for a tree, which is in "tree_start" and "tree_steps"). vectors[w] is the mean of
+    the rows of w. `start`: go on with this model on new text; its words keep their numbers, new ones follow. `watch`
+    is told how it goes, `stop` is asked whether to end early (as Ctrl-C does); what is trained by then is returned.
     """
     if not settings.longest:
         settings = replace(settings, buckets=0)
     if start is not None:
         continued(start, "fasttext", settings, ("dim", "shortest", "longest", "buckets", "loss"))
     schedule = settings.schedule
-    vocabulary, ids = encode(
-        corpus, min_count=settings.min_count, max_words=settings.max_words, lowercase=settings.lowercase,
-        end_of_line=LINE_END, vocabulary=start.vocabulary if start else None, grow=start is not None,
-        threads=schedule.workers, progress=reading(watch),
+    vocabulary, ids = read_corpus(
+        corpus, watch, stop, min_count=settings.min_count, max_words=settings.max_words, lowercase=settings.lowercase,
+        vocabulary=start.vocabulary if start else None, grow=start is not None, threads=schedule.workers,
     )  # fmt: skip
+    if len(vocabulary) < 2:  # "</s>" is always there
+        raise BadInput(
+            f"no word occurs {settings.min_count} times in this corpus; give a smaller min_count, or more text"
+        )
     table = Ngrams(settings.shortest, settings.longest, settings.buckets).table(vocabulary.words)
     seen = np.zeros(settings.buckets, np.int64)
     np.add.at(seen, table.ids, np.repeat(vocabulary.counts, np.diff(table.offsets)))
     inputs, numbers = input_rows(len(vocabulary), seen, settings.dim, settings.seed, start)
     rows = rows_of(table, numbers, settings.buckets, len(vocabulary))
     pieces = pieces_of(np.arange(len(vocabulary), dtype=np.int32), rows)
-    tree = settings.loss == "hs"
-    outputs = aligned(len(vocabulary) - tree, settings.dim)
-    if start is not None:
+    tree = _tree(vocabulary, start, watch) if settings.loss == "hs" else None
+    outputs = aligned(len(vocabulary) - (tree is not None), settings.dim)
+    if start is not None and (tree is None or len(vocabulary) == len(start.vocabulary)):
         outputs[: len(start.arrays["output"]), : settings.dim] = start.arrays["output"]
     draws = Draws.of(
         vocabulary.counts, sample=settings.sample, power=settings.noise, window=settings.window,
         negatives=settings.negatives, key=(settings.seed, start.words_read if start else 0),
     )  # fmt: skip
     examples = 2 * settings.window
-    ways = tree_groups(*huffman(vocabulary.counts)) if tree else None
+    ways = tree_groups(*tree) if tree else None
     groups = [ways or empty_groups(examples, settings.negatives + 1) for _ in range(schedule.workers)]
     cbow = settings.model == "cbow"
     most = int(np.diff(pieces.offsets).max()) * (examples if cbow else 1)
@@ -116,16 +127,32 @@ def train(
         return Loss(
             *read_text(
                 TILE, inputs, outputs, ids, chunk.begin, chunk.end, chunk.place, draws, pieces, groups[chunk.thread],
-                cbow, tree, chunk.rate, chunk.rate_end, desks[chunk.thread],
+                cbow, tree is not None, chunk.rate, chunk.rate_end, desks[chunk.thread],
             )
         )  # fmt: skip
 
+    words = int(np.count_nonzero(ids >= 0))
+    announce_begin(watch, len(vocabulary), words, schedule, buckets=len(numbers))
     with announced(watch):
         work(Chunk(0, 0, 0, settings.rate, settings.rate, 0))
-    words = int(np.count_nonzero(ids >= 0))
     outcome = run(work, borders_of(ids), words, schedule, check=lambda: must_be_finite(inputs), watch=watch, stop=stop)
+    must_be_finite(inputs)
+    announce_end(watch, outcome)
     own, shared = inputs[: len(vocabulary), : settings.dim], inputs[len(vocabulary) :, : settings.dim]
     arrays = {"words": own, "buckets": shared, "bucket_numbers": numbers, "output": outputs[:, : settings.dim]}
+    if tree is not None:
+        arrays |= {"tree_start": tree.start, "tree_steps": tree.steps}
     vectors = mean_rows(own, shared, rows_of(table, numbers, settings.buckets))
     read = (start.words_read if start else 0) + outcome.words
     return Trained("fasttext", vocabulary, asdict(settings), vectors, arrays, read)
+
+
+def _tree(vocabulary: Vocabulary, start: Trained | None, watch: Watch | None) -> Tree:
+    """The tree of the model to go on with, as long as it has a leaf for every word; else a new one."""
+    if start is not None and len(vocabulary) == len(start.vocabulary):
+        if "tree_start" in start.arrays:
+            return Tree(np.array(start.arrays["tree_start"]), np.array(start.arrays["tree_steps"]))
+        return huffman(start.vocabulary.counts)
+    if start is not None and watch is not None:
+        watch({"kind": "warning", "text": "new words make a new tree: its nodes start from zero, the words go on"})
+    return huffman(vocabulary.counts)

@@ -291,7 +291,7 @@ def _learn_tiled(tile, inputs, outputs, rows, n, carry, groups, count, rate, sof
     for e in range(count):
         first, end = groups.start[desk.examples[e]], groups.start[desk.examples[e] + 1]
         for g in range(first, end):
-            scores(tile, desk.hidden, outputs, groups.targets, g, desk.slopes, g - first)
+            scores(tile, desk.hidden, outputs, groups.targets, g, desk.slopes, g - first)  # pyright: ignore[reportCallIssue]
             if not softmax:
                 slopes_of(tile, desk.slopes, g - first, groups.labels, groups.weights, g, rate)
         if softmax:

@@ -4,16 +4,19 @@ Of two million buckets a corpus uses a part. The others have no row here: they w
 they count as zeros instead. Those in use stand in the order of their frequency, so that the busy ones lie together.
 """
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from masklab.errors import BadInput
 from masklab.rng import rng
-from masklab.word_vectors.ngrams import Ngrams, Table, mean_rows
-from masklab.word_vectors.runner import Watch
-from masklab.word_vectors.scan import Progress
-from masklab.word_vectors.tiles import aligned
+from masklab.word_vectors.ngrams import LINE_END, Ngrams, Table, mean_rows
+from masklab.word_vectors.runner import Outcome, Schedule, Watch
+from masklab.word_vectors.scan import Encoded, encode
+from masklab.word_vectors.sources import Corpus
+from masklab.word_vectors.tiles import TILE, aligned
 from masklab.word_vectors.trained import Trained
 
 _BLOCK = 1 << 14  # rows that are drawn at once
@@ -90,11 +93,45 @@ class Unseen:
         return mean_rows(None, self.rows, Table(table.offsets, self.row_of[table.ids]))
 
 
-def reading(watch: Watch | None) -> Progress | None:
-    """Tells `watch` how far the reading of the corpus has come."""
-    if watch is None:
-        return None
-    return lambda stage, done, total: watch({"kind": stage, "done": done, "total": total})
+def read_corpus(corpus: Corpus, watch: Watch | None, stop: Callable[[], Any] | None, **options: Any) -> Encoded:
+    """`encode` with fastText's ends of lines; `watch` is told how far it has come and what was odd about the text."""
+
+    def progress(stage: str, done: int, total: int | None) -> None:
+        if stop is not None and stop():
+            raise KeyboardInterrupt  # nothing is learnt yet that could be kept
+        if watch is not None:
+            watch({"kind": stage, "done": done, "total": total})
+
+    def say(text: str) -> None:
+        if watch is None:
+            warnings.warn(text, stacklevel=2)
+        else:
+            watch({"kind": "warning", "text": text})
+
+    vocabulary, ids = encode(corpus, end_of_line=LINE_END, progress=progress, say=say, **options)
+    return Encoded(vocabulary, as_read(ids))
+
+
+def as_read(ids: np.ndarray) -> np.ndarray:
+    """Read-only, as a memory map is: one type for both, for which kernels are compiled once."""
+    ids = np.asarray(ids)
+    ids.flags.writeable = False
+    return ids
+
+
+def announce_begin(watch: Watch | None, vocabulary: int, words: int, schedule: Schedule, **more: Any) -> None:
+    """Tells `watch` what is about to be trained, and how."""
+    if watch is not None:
+        kernels = f"{TILE.width} floats a register" if TILE else "plain loops"
+        about = {"vocabulary": vocabulary, "words": words, "threads": schedule.workers, "kernels": kernels}
+        watch({"kind": "begin", **about, **more})
+
+
+def announce_end(watch: Watch | None, outcome: Outcome) -> None:
+    """Tells `watch` how it ended."""
+    if watch is not None:
+        about = {"words": outcome.words, "seconds": outcome.seconds, "loss": outcome.loss}
+        watch({"kind": "stopped" if outcome.stopped else "end", **about})
 
 
 def must_be_finite(inputs: np.ndarray) -> None:

@@ -32,18 +32,21 @@ from masklab.word_vectors.fasttext_kernels import (
     tree_groups,
 )
 from masklab.word_vectors.fasttext_rows import (
+    announce_begin,
+    announce_end,
+    as_read,
     continued,
     input_rows,
     must_be_finite,
     ngrams_of,
-    reading,
+    read_corpus,
     row_map,
     rows_of,
 )
 from masklab.word_vectors.ngrams import LINE_END, Ngrams, Table, hashes_of, mean_rows
 from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
 from masklab.word_vectors.sampling import Draws, huffman
-from masklab.word_vectors.scan import LINE, encode
+from masklab.word_vectors.scan import LINE
 from masklab.word_vectors.sources import Corpus
 from masklab.word_vectors.tiles import TILE, aligned
 from masklab.word_vectors.trained import Trained
@@ -132,9 +135,7 @@ def train(
         fixed = ("dim", "shortest", "longest", "buckets", "word_ngrams", "loss", "label")
         continued(start, "supervised", settings, fixed)
     schedule = settings.schedule
-    everything, ids = encode(
-        corpus, min_count=1, end_of_line=LINE_END, threads=schedule.workers, progress=reading(watch)
-    )
+    everything, ids = read_corpus(corpus, watch, stop, min_count=1, threads=schedule.workers)
     vocabulary, labels, counts = _parted(everything, settings, start)
     ngrams = Ngrams(settings.shortest, settings.longest, settings.buckets)
     known = (vocabulary, labels, settings.label, ngrams, settings.word_ngrams)
@@ -170,12 +171,15 @@ def train(
             )
         )  # fmt: skip
 
+    words = int(np.count_nonzero(ids >= 0))
+    announce_begin(watch, len(vocabulary), words, schedule, buckets=len(numbers), labels=len(labels))
     with announced(watch):
         work(Chunk(0, 0, 0, settings.rate, settings.rate, 0))
-    words = int(np.count_nonzero(ids >= 0))
     outcome = run(
         work, _line_borders(ids), words, schedule, check=lambda: must_be_finite(inputs), watch=watch, stop=stop
     )
+    must_be_finite(inputs)
+    announce_end(watch, outcome)
     own, shared = inputs[: len(vocabulary), : settings.dim], inputs[len(vocabulary) :, : settings.dim]
     arrays = {
         "words": own, "buckets": shared, "bucket_numbers": numbers, "output": outputs[:, : settings.dim],
@@ -318,7 +322,7 @@ class Classifier:
             for text in block:
                 ids += [index.setdefault(word, len(index)) for word in [*words_of(text), LINE_END]]
                 ids.append(LINE)
-            encoded = np.array(ids, np.int32)
+            encoded = as_read(np.array(ids, np.int32))
             lines = lines_of(list(index), *self.known, row_of=self.row_of)
             most = survey(encoded, lines, np.zeros(0, np.int64))
             hidden = np.zeros((len(block), self.output.shape[1]), np.float32)
