@@ -178,7 +178,7 @@ def show_table(table: Table) -> None:
     table.box = box.SIMPLE_HEAD
     for column in table.columns:
         column.overflow = "fold"  # on a narrow terminal a figure goes on below, none is lost
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def lines_of(path: Path) -> Iterable[str]:

@@ -1,16 +1,14 @@
-"""The group `masklab words`: static word vectors. What its commands share: options, progress, how a result is written.
+"""The group `masklab words`: static word vectors. What its commands share: options, and where a result is written.
 
 The commands stand in files of their own, one a topic (`words_*.py`); each adds its commands to `words`.
 """
 
 import shlex
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from masklab.cli.common import app
 from masklab.errors import BadInput
@@ -105,78 +103,6 @@ def start_as_asked(folder: Path | None) -> "Trained | None":
     return Trained.load(folder)
 
 
-class _Train(Protocol):
-    """Every method's `train`."""
-
-    def __call__(self, corpus: Any, settings: Any, /, *, start: Any, watch: Any, stop: Any) -> "Trained": ...
-
-
-def train_and_write(train: _Train, corpus: list[Path], settings: Any, start: Path | None, out: Path) -> None:
-    """What every command that trains does: show how it goes, keep what is learnt when it is stopped, write it."""
-    from masklab.training.signals import StopRequest
-
-    going_on = start_as_asked(start)
-    with StopRequest() as request, Screen() as screen:
-        trained = train(
-            corpus_as_asked(corpus), settings, start=going_on, watch=screen, stop=lambda: bool(request.asked)
-        )
-    finish(trained, out)
-
-
-class Screen:
-    """How training goes: one line that stays in place on a terminal, a plain line every ten seconds anywhere else."""
-
-    EVERY = 10.0
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        self.status = self.console.status("starting")
-        self.shown = time.monotonic()
-
-    def __enter__(self) -> "Screen":
-        if self.console.is_terminal:
-            self.status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.status.stop()
-
-    def __call__(self, record: dict[str, Any]) -> None:
-        """Take one of the records that every `train` sends to its watcher."""
-        from masklab.training.progress import clock
-
-        match record["kind"]:
-            case "begin":
-                again = "going on where it stopped; " if record.get("resumed") else ""
-                how = f"threads: {record['threads']}" + (f"; {record['kernels']}" if "kernels" in record else "")
-                self._line(f"{again}{record['vocabulary']:,} words get vectors; {how}")
-            case "compiling":
-                self._line("compiling for this processor; that is done once and kept")
-            case "warning":
-                self._line(record["text"])
-            case "progress":
-                if record["progress"]:
-                    speed, left = f"{record['words_per_second']:,.0f} words/s", f"{clock(record['remaining'])} left"
-                    self._passing(f"{record['progress']:.0%} · loss {record['loss']:.4f} · {speed} · {left}")
-            case "stopped":
-                self._line("stopped; what is learnt by now is kept")
-            case "end":
-                self._line(f"trained in {clock(record['seconds'])}")
-            case stage:
-                done, total = record["done"], record["total"]
-                self._passing(f"{stage}: {done / total:.0%}" if total else f"{stage}: {done:,}")
-
-    def _line(self, text: str) -> None:
-        self.console.print(text, markup=False)
-
-    def _passing(self, text: str) -> None:
-        if self.console.is_terminal:
-            self.status.update(text)
-        elif time.monotonic() - self.shown >= self.EVERY:
-            self.shown = time.monotonic()
-            self._line(text)
-
-
 def warn(text: str) -> None:
     """For what a library function says on the way."""
     print(f"masklab: {text}", file=sys.stderr)
@@ -184,17 +110,9 @@ def warn(text: str) -> None:
 
 def finish(trained: "Trained", out: Path) -> None:
     """Write what was trained in the format that the name asks for, and say what can be done with it."""
-    from masklab.word_vectors.formats import format_of, write
+    from masklab.word_vectors.keyed import WordVectors
 
-    form = format_of(out)
-    if form == "native":
-        trained.save(out)
-    elif form == "word2vec-binary" and trained.method in ("fasttext", "supervised"):
-        from masklab.word_vectors.fasttext_files import write_bin
-
-        write_bin(trained, out)
-    else:
-        write(out, trained.vocabulary.words, trained.vectors, form)
+    WordVectors.from_trained(trained).save(out, say=warn)
     count, dim = trained.vectors.shape
     print(f"{count:,} words, vectors of {dim}, from {trained.words_read:,} words read; written to {out}")
     name, word = shlex.quote(str(out)), next(iter(trained.vocabulary.words[5:]), "WORD")

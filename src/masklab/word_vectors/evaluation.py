@@ -85,6 +85,7 @@ class Pairs:
     spearman: Correlation
     pairs: int  # all that the file has
     unknown: int  # of these, pairs with a word that has no vector
+    asked: int  # pairs that went into the figures
     skipped: int  # lines that are no pair
 
 
@@ -208,7 +209,7 @@ def pairs(
         else:
             continue
         people.append(score)
-    return Pairs(*_correlations(np.array(people), np.array(ours)), len(asked), unknown, skipped)
+    return Pairs(*_correlations(np.array(people), np.array(ours)), len(asked), unknown, len(people), skipped)
 
 
 def _correlations(x: np.ndarray, y: np.ndarray) -> tuple[Correlation, Correlation]:
