@@ -71,7 +71,7 @@ def test_a_file_is_read_like_its_lines(tmp_path_factory, sentences, threads, blo
     path.write_bytes("\n".join(space.join(sentence) for sentence in sentences).encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "_BLOCK", block)
-        patch.setattr("masklab.word_vectors.sources.must_be_text", lambda *_: None)  # so few bytes, so many of them NUL
+        patch.setattr("masklab.corpus.formats.must_be_text", lambda *_: None)  # so few bytes, so many of them NUL
         same(encode(path, min_count=1, threads=threads, say=lambda _: None), sentences)
 
 
@@ -135,6 +135,22 @@ def test_several_files_and_folders(tmp_path):
     assert spelled(encode(named, min_count=1)) == [["three"], ["one", "two"]]
     with pytest.raises(BadInput, match=r"picture.txt is a picture"):
         encode([tmp_path / "picture.txt"])
+
+
+def test_of_records_the_text_is_read(tmp_path):
+    said = []
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "one two\\nthree"}\n{"id": 2, "text": "four"}\n')
+    (tmp_path / "b.csv").write_bytes(b'id,text\n1,"five, ""six"""\n2,caf\xe9\n')
+    every = [["one", "two"], ["three"], ["four"], ["five,", '"six"'], ["caf�"]]
+    assert spelled(encode(str(tmp_path / "*"), min_count=1, say=said.append)) == every
+    assert [note.split(" ", 1)[1] for note in said] == [
+        "is JSON lines: the text of each record is read",
+        "is a table with commas (CSV): the text of each record is read",
+        "1 bytes that are not UTF-8 are now U+FFFD",
+    ]
+    (tmp_path / "c.jsonl").write_text('{"review": "one"}\n')
+    with pytest.raises(BadInput, match=r"'text'.*review.*masklab prepare .*c.jsonl --field NAME"):
+        encode(tmp_path / "c.jsonl", min_count=1, say=said.append)
 
 
 def test_a_prepared_corpus_gives_its_words(store: Store):

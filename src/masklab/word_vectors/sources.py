@@ -1,9 +1,11 @@
 """Brings text of any shape to the scan as blocks of bytes: files, folders, prepared corpora, lists of words.
 
-A line is a sentence. Bytes up to 32 (space, tab, carriage return, NUL ...) stand between words, as for word2vec.c. A
+Plain text goes on as it is; of JSON lines, tables, Parquet and the like (`corpus.formats`) the text of each record. A
+line is a sentence. Bytes up to 32 (space, tab, carriage return, NUL ...) stand between words, as for word2vec.c. A
 block ends between words, so that each can be read by itself.
 """
 
+import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,8 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from masklab.corpus.formats import SHOWN, recognised
 from masklab.corpus.layers import Layer, layers
-from masklab.corpus.open_file import NotText, OpenFile, must_be_text
+from masklab.corpus.open_file import NotText, OpenFile, must_be_file
+from masklab.corpus.read import documents
 from masklab.corpus.store import TEXT, Store
 from masklab.corpus.units import code_points, kinds, word_characters, word_starts
 from masklab.errors import BadInput
@@ -21,9 +25,10 @@ from masklab.errors import BadInput
 Name = str | os.PathLike[str]
 Sentences = Iterable[Sequence[str]]
 Corpus = Name | Sequence[Name] | Store | Sentences
-"""A file of text (also .gz .xz .bz2 .zst), several, a folder of them, a prepared corpus, or lists of words."""
+"""A file of text (also .gz .xz .bz2 .zst), a pattern, several, a folder, a prepared corpus, or lists of words."""
 
 LONGEST_WORD = 1000  # bytes; what goes on for longer without a space is no word
+_PLAIN = ("line", "blank-line", "sentence-line", "file")
 _LINE = 10
 _SPACE = 32
 
@@ -43,7 +48,7 @@ def blocks(corpus: Corpus, size: int, say: Callable[[str], None]) -> Iterator[Bl
     before = 0
     for path, named in listed:
         try:
-            blocks = _store(path, size) if path.is_dir() else _file(path, size)
+            blocks = _store(path, size) if path.is_dir() else _file(path, size, say)
             yield from (block._replace(done=block.done + before) for block in blocks)
         except NotText as error:
             if named:
@@ -73,7 +78,10 @@ def size_of(corpus: Corpus) -> int | None:
 
 def _found(path: Path) -> list[tuple[Path, bool]]:
     if not path.exists():
-        raise BadInput(f"{path} does not exist; check the name (a sentence is given as a list of words)")
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise BadInput(f"{path} does not exist; check the name (a sentence is given as a list of words)")
+        return [(found, False) for name in matches for found, _ in _found(Path(name))]
     if not path.is_dir() or _prepared(path):
         return [(path, True)]
     inside = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
@@ -93,9 +101,15 @@ def _bytes(path: Path) -> int:
     return path.stat().st_size
 
 
-def _file(path: Path, size: int) -> Iterator[Block]:
+def _file(path: Path, size: int, say: Callable[[str], None]) -> Iterator[Block]:
+    must_be_file(path)
     with OpenFile(path) as file:
-        must_be_text(file.name, file.stream.peek(), file.encoding)
+        format = recognised(file).format
+    if format not in _PLAIN:
+        say(f"{path} is {SHOWN[format]}: the text of each record is read")
+        yield from _records(path, size, say)
+        return
+    with OpenFile(path) as file:
         rest = b""
         while chunk := file.stream.read(size):
             cut = _after_last_space(chunk)
@@ -104,6 +118,24 @@ def _file(path: Path, size: int) -> Iterator[Block]:
                 rest = b""
             rest = (rest + chunk[cut:])[: LONGEST_WORD + 1]  # so long is too long, however it goes on
         yield Block(rest + b" ", True, file.position)
+
+
+def _records(path: Path, size: int, say: Callable[[str], None]) -> Iterator[Block]:
+    held, length = [], 0
+    try:
+        reading = documents(path, encoding_errors="replace")
+        for document in reading:
+            held.append(document.text)
+            length += len(document.text)
+            if length >= size:
+                yield Block(_lines(held), False, reading.progress[0])
+                held, length = [], 0
+    except BadInput as error:
+        field = "--field" in str(error)
+        raise BadInput(f"{error}: masklab prepare {path} --field NAME --out CORPUS" if field else str(error)) from None
+    if reading.counts["undecodable"]:
+        say(f"{path}: {reading.counts['undecodable_bytes']:,} bytes that are not UTF-8 are now U+FFFD")
+    yield Block(_lines(held), True, _bytes(path))
 
 
 def _after_last_space(chunk: bytes) -> int:
