@@ -115,6 +115,6 @@ def finish(trained: "Trained", out: Path) -> None:
     WordVectors.from_trained(trained).save(out, say=warn)
     count, dim = trained.vectors.shape
     print(f"{count:,} words, vectors of {dim}, from {trained.words_read:,} words read; written to {out}")
-    name, word = shlex.quote(str(out)), next(iter(trained.vocabulary.words[5:]), "WORD")
+    name, word = shlex.quote(str(out)), trained.vocabulary.words[min(100, count - 1)]
     supervised = trained.method == "supervised"
     print(f"Next: masklab words {f'predict {name} TEXT' if supervised else f'nearest {name} {shlex.quote(word)}'}")

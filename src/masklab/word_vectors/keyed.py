@@ -27,6 +27,7 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (block (m, dim), its n
 _TOGETHER = 256  # questions in one matrix product
 _SCORES = 1 << 20  # similarities held at a time: 4 MB, which stay near the processor
 _NUMBERS = 1 << 24  # numbers of the table looked at at a time: 64 MB
+_FIRST = 2048  # words in the first block
 
 
 class Near(NamedTuple):
@@ -208,16 +209,16 @@ class WordVectors:
         self, positive: Query | Sequence[Query], k: int = 10, *, negative: Query | Sequence[Query] = (),
         among: int | None = None,
     ) -> list[Near]:  # fmt: skip
-        """The `k` words nearest to a word or vector, or to the sum of several of length 1 less the negative ones.
+        """The `k` words nearest to a word or vector, or to the sum of several less the negative ones.
 
-        The words asked about are left out. among: look at the first so many words only.
+        Words are added up with length 1, vectors as they are. The words asked about are left out. among: look at the
+        first so many words only.
         """
         plus, minus = _listed(positive), _listed(negative)
         total = np.zeros(self.dim, np.float32)
-        for one in plus:
-            total += _normal(self[one] if isinstance(one, str) else np.asarray(one, np.float32))
-        for one in minus:
-            total -= _normal(self[one] if isinstance(one, str) else np.asarray(one, np.float32))
+        for sign, some in ((1, plus), (-1, minus)):
+            for one in some:
+                total += sign * (_normal(self[one]) if isinstance(one, str) else np.asarray(one, np.float32))
         asked = {self.index.get(one, -1) for one in (*plus, *minus) if isinstance(one, str)}
         return self._near(*self._top(_normal(total)[None], k + len(asked), among), [asked], k)[0]
 
@@ -329,7 +330,7 @@ class WordVectors:
     def _looks_like(self, word: str) -> str:
         """Says which known words differ from an unknown one in little: in case, or in a letter or two."""
         cased = [w for w in (word.lower(), word.capitalize(), word.upper(), word.replace(" ", "_")) if w in self]
-        like = list(dict.fromkeys(cased)) or difflib.get_close_matches(word.lower(), self.words[:20_000], 3, 0.8)
+        like = list(dict.fromkeys(cased)) or difflib.get_close_matches(word.lower(), self.words[:20_000], 3, 0.75)
         return f"; did you mean {' or '.join(like)}?" if like else ""
 
     def _answers(self, rows: np.ndarray, k: int, method: Method, among: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -360,7 +361,7 @@ class WordVectors:
         end = len(self) if among is None else min(among, len(self))
         n, k = len(queries), min(k, end)
         size = max(1, min(_SCORES // n, _NUMBERS // self.dim))
-        start, stop = 0, min(end, max(2048, 4 * k))
+        start, stop = 0, min(end, max(_FIRST, 4 * k))
         query, numbers, scores = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
         while start < end:
             block = score(self.vectors[start:stop], self.norms[start:stop])
