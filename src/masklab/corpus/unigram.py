@@ -38,7 +38,7 @@ def learn(counts: dict[str, int], alphabet: list[str], size: int) -> list[tuple[
             keep = required | (expected >= 0.5)
             pieces, required = [p for p, k in zip(pieces, keep, strict=True) if k], required[keep]
             _renumber(groups, keep)
-            weight = np.maximum(expected[keep], 1e-3)
+            weight = np.maximum(expected[keep], 0.5)  # a letter that only longer pieces spell now may be needed again
             probability = np.exp(_digamma(weight) - _digamma(weight.sum()))
         if len(pieces) <= size:
             break
