@@ -2,7 +2,8 @@
 
 A window is one step of gradient descent: every slope is computed from the vectors as they stand at its beginning, then
 both tables take their change. (Where word2vec.c goes through the pairs one by one, the differences are of the order of
-the learning rate squared.) A word that occurs twice in a window, or is drawn twice, takes both changes.
+the learning rate squared.) Wide windows take a step for every ten contexts, so that no step is too long. A word that
+occurs twice in a step, or is drawn twice, takes both changes.
 
 Mikolov et al. 2013, "Efficient Estimation of Word Representations in Vector Space" (the two models) and "Distributed
 Representations of Words and Phrases and their Compositionality" (negative sampling, the tree). Negatives shared by the
@@ -20,6 +21,7 @@ import numpy as np
 from masklab.word_vectors.compiling import inlined, kernel
 from masklab.word_vectors.sampling import SENTENCE, negative, reach, read_sentence
 
+STEP = 10  # contexts that take a step together, at most
 LOOK = 64  # the loss is looked at in one window of so many: logarithms cost time
 FAR = np.float32(30)  # sigmoid(30) is 1 in float32
 
@@ -104,8 +106,8 @@ def skipgram(inputs, outputs, ids, begin, end, place, draws, tree, most, rate, r
     words, places = np.empty(SENTENCE, np.int32), np.empty(SENTENCE, np.int64)
     rows = np.empty(2 * window, np.int32)
     targets, labels, weights = np.empty(most, np.int32), np.empty(most, np.float32), np.empty(most, np.float32)
-    slopes = np.empty((2 * window, most), np.float32)
-    changes = np.empty((2 * window + most, inputs.shape[1]), np.float32)
+    slopes = np.empty((STEP, most), np.float32)
+    changes = np.empty((STEP + most, inputs.shape[1]), np.float32)
     loss, pairs = 0.0, 0
     at = begin
     while at < end:
@@ -123,7 +125,11 @@ def skipgram(inputs, outputs, ids, begin, end, place, draws, tree, most, rate, r
                 pairs += count
             if shared or tree is not None:
                 size = choose(draws, tree, words[p], places[p], targets, labels, weights)
-                loss += step(inputs, rows, count, outputs, targets, labels, weights, size, now, slopes, changes, look)
+                for n in range(0, count, STEP):
+                    some = min(STEP, count - n)
+                    loss += step(
+                        inputs, rows[n:], some, outputs, targets, labels, weights, size, now, slopes, changes, look
+                    )
             else:
                 for n in range(count):
                     number = places[p] * 2 * window + n

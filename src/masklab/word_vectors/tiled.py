@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from masklab.word_vectors.compiling import inlined, kernel
-from masklab.word_vectors.plain import LOOK
+from masklab.word_vectors.plain import LOOK, STEP
 from masklab.word_vectors.sampling import SENTENCE, negative, reach, read_sentence
 from masklab.word_vectors.tiles import (
     LANES,
@@ -88,15 +88,15 @@ def look_at(group, groups, columns, count, times, weights, rate, found):
 
 
 @inlined
-def once_each(contexts, count, times):
-    """Put together contexts that stand several times in a window: how many differ. times[n]: how often each stands."""
+def once_each(contexts, first, count, times):
+    """Put together what stands several times among some contexts: how many differ; times[n]: how often each stands."""
     different = 0
-    for n in range(count):
+    for n in range(first, first + count):
         m = 0
-        while m < different and contexts[m] != contexts[n]:
+        while m < different and contexts[first + m] != contexts[n]:
             m += 1
         if m == different:
-            contexts[m] = contexts[n]
+            contexts[first + m] = contexts[n]
             times[m] = 0
             different += 1
         times[m] += 1
@@ -124,13 +124,13 @@ def skipgram(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, r
     window, columns = draws.window, tile.columns
     words, places = np.empty(SENTENCE, np.int32), np.empty(SENTENCE, np.int64)
     earlier = np.empty(SENTENCE, np.int32)
-    contexts, times = np.empty(2 * window, np.int32), np.empty(2 * window, np.int32)
+    contexts, times = np.empty(2 * window, np.int32), np.empty(STEP, np.int32)
     targets = np.zeros((2 * most, LANES), np.int32)
     labels, weights = np.zeros((2 * most, LANES), np.float32), np.zeros((2 * most, LANES), np.float32)
     labels[0, 0], labels[most, 0] = 1, 1
     weights[0, 0], weights[most, 0] = 1, 1
-    found = np.zeros((2 * most, 2 * window + 8, LANES), np.float32)
-    changes = np.zeros((2 * window if most > 1 else 0, inputs.shape[1]), np.float32)
+    found = np.zeros((2 * most, STEP + 8, LANES), np.float32)
+    changes = np.zeros((STEP if most > 1 else 0, inputs.shape[1]), np.float32)
     loss, pairs = 0.0, 0
     at = begin
     while at < end:
@@ -154,29 +154,30 @@ def skipgram(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, r
                 if j != p:
                     contexts[count] = words[j]
                     count += 1
-            if count == 0:
-                continue
             repeated = earlier[high - 1] >= low
-            if repeated:
-                count = once_each(contexts, count, times)
-            for g in range(group, group + groups):
-                slopes(tile, inputs, contexts, 0, count, outputs, targets, labels, weights, g, now, found)
+            for first in range(0, count, STEP):
+                some = min(STEP, count - first)
+                if repeated:
+                    some = once_each(contexts, first, some, times)
+                for g in range(group, group + groups):
+                    slopes(tile, inputs, contexts, first, some, outputs, targets, labels, weights, g, now, found)
+                if places[p] % LOOK == 0:
+                    if not repeated:
+                        times[:some] = 1
+                    loss += look_at(group, groups, columns, some, times, weights, now, found)
+                if repeated:
+                    for g in range(group, group + groups):
+                        for n in range(some):
+                            for k in range(columns):
+                                found[g, n, k] *= times[n]
+                if groups == 1:
+                    update(tile, inputs, contexts, first, some, outputs, targets, group, found)
+                else:
+                    for g in range(group, group + groups):
+                        update_outputs(tile, inputs, contexts, first, some, outputs, targets, g, found, changes)
+                    add_changes(tile, inputs, contexts, first, some, changes)
             if places[p] % LOOK == 0:
-                if not repeated:
-                    times[:count] = 1
-                loss += look_at(group, groups, columns, count, times, weights, now, found)
-                pairs += high - low - 1
-            if repeated:
-                for g in range(group, group + groups):
-                    for n in range(count):
-                        for k in range(columns):
-                            found[g, n, k] *= times[n]
-            if groups == 1:
-                update(tile, inputs, contexts, 0, count, outputs, targets, group, found)
-            else:
-                for g in range(group, group + groups):
-                    update_outputs(tile, inputs, contexts, 0, count, outputs, targets, g, found, changes)
-                add_changes(tile, inputs, contexts, count, changes)
+                pairs += count
     return loss, pairs
 
 

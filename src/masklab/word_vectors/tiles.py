@@ -427,20 +427,21 @@ def update_outputs(typing, tile, inputs, contexts, first, count, outputs, target
 
 
 @block
-def add_changes(typing, tile, inputs, contexts, count, changes):
-    """inputs[contexts[n]] += changes[n], and changes[n] = 0 for the next window."""
+def add_changes(typing, tile, inputs, contexts, first, count, changes):
+    """inputs[contexts[first + n]] += changes[n], and changes[n] = 0 for the next window."""
 
-    def write(w, inputs, contexts, count, changes):
+    def write(w, inputs, contexts, first, count, changes):
         b = w.builder
         with w.loop(count) as loop:
-            row, change = w.row(inputs, w.number(contexts, loop.index)), w.row(changes, loop.index)
+            row = w.row(inputs, w.number(contexts, b.add(first, loop.index)))
+            change = w.row(changes, loop.index)
             with w.loop(w.slices(inputs)) as step:
                 offset = b.mul(step.index, I64(w.tile.width))
                 place, taken = w.at(row, offset), w.at(change, offset)
                 w.store(w.add(w.load(place), w.load(taken)), place)
                 w.store(w.constant(0.0), taken)
 
-    return instructions(write, tile, inputs, contexts, types.int64, changes)
+    return instructions(write, tile, inputs, contexts, types.int64, types.int64, changes)
 
 
 @block
