@@ -288,15 +288,25 @@ def test_without_ngrams_it_is_word2vec(tmp_path):
     assert not WordVectors.open(tmp_path / "plain")["unheardof"].any()
 
 
-def test_training_can_be_stopped_and_timed():
-    records: list[dict[str, Any]] = []
-    free = {**vars(SMALL), "deterministic": False, "threads": 1}
-    stopped = train(
-        lines(), Settings(**{**free, "epochs": 10**6}), watch=records.append,
-        stop=lambda: records and records[-1]["kind"] != "reading",
-    )  # fmt: skip
+def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path):
+    long, records = Settings(**{**vars(SMALL), "epochs": 400}), []
+    stopped = train(lines(), long, watch=records.append, stop=lambda: records and records[-1]["kind"] == "progress")
     assert records[-1]["kind"] == "stopped"
-    assert np.isfinite(stopped.vectors).all()
+    assert 0 < stopped.words_read < 400 * 13 * 300
+    stopped.save(tmp_path / "stopped")
+    going_on = Trained.load(tmp_path / "stopped")
+    second = train(lines(), long, start=going_on, watch=records.append)
+    assert [record["resumed"] for record in records if record["kind"] == "begin"] == [False, True]
+    whole = train(lines(), long)
+    assert second.words_read == whole.words_read
+    assert np.array_equal(second.vectors, whole.vectors)
+    assert np.array_equal(second.arrays["output"], whole.arrays["output"])
+    begin_again = train(lines(), Settings(**{**vars(long), "epochs": 1}), start=going_on)
+    assert begin_again.words_read == going_on.words_read + 13 * 300
+
+
+def test_training_can_be_timed():
+    free = {**vars(SMALL), "deterministic": False, "threads": 1}
     assert np.isfinite(train(lines(), Settings(**{**free, "seconds": 0.2})).vectors).all()
     with pytest.raises(BadInput, match="smaller rate"):
         train(lines(), Settings(**{**free, "rate": 1e30}))

@@ -18,9 +18,11 @@ from masklab.word_vectors.fasttext_rows import (
     announce_end,
     continued,
     input_rows,
+    kept,
     must_be_finite,
     read_corpus,
     rows_of,
+    taken_up,
 )
 from masklab.word_vectors.ngrams import Ngrams, mean_rows
 from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
@@ -86,8 +88,9 @@ def train(
 
     arrays: "words" (V, D) the words' own rows, "buckets" (n, D) and "bucket_numbers" (n,) the rows of the buckets in
     use, "output" (V, D; a row less for a tree, which is in "tree_start" and "tree_steps"). vectors[w] is the mean of
-    the rows of w. `start`: go on with this model on new text; its words keep their numbers, new ones follow. `watch`
-    is told how it goes, `stop` is asked whether to end early (as Ctrl-C does); what is trained by then is returned.
+    the rows of w. `start`: go on with this model on new text; its words keep their numbers, new ones follow. Or take
+    up a run that was stopped, if corpus and settings are the same. `watch` is told how it goes, `stop` is asked whether
+    to end early (as Ctrl-C does); what is trained by then is returned.
     """
     if not settings.longest:
         settings = replace(settings, buckets=0)
@@ -102,6 +105,10 @@ def train(
         raise BadInput(
             f"no word occurs {settings.min_count} times in this corpus; give a smaller min_count, or more text"
         )
+    words, before, first = int(np.count_nonzero(ids >= 0)), start.words_read if start else 0, 0
+    place = {"words": words, "ids": len(ids)}
+    if start is not None and (stopped := taken_up(start, asdict(settings), len(vocabulary), place)):
+        vocabulary, first, before = start.vocabulary, stopped["chunk"], stopped["words_before"]
     table = Ngrams(settings.shortest, settings.longest, settings.buckets).table(vocabulary.words)
     seen = np.zeros(settings.buckets, np.int64)
     np.add.at(seen, table.ids, np.repeat(vocabulary.counts, np.diff(table.offsets)))
@@ -114,7 +121,7 @@ def train(
         outputs[: len(start.arrays["output"]), : settings.dim] = start.arrays["output"]
     draws = Draws.of(
         vocabulary.counts, sample=settings.sample, power=settings.noise, window=settings.window,
-        negatives=settings.negatives, key=(settings.seed, start.words_read if start else 0),
+        negatives=settings.negatives, key=(settings.seed, before),
     )  # fmt: skip
     examples = 2 * settings.window
     ways = tree_groups(*tree) if tree else None
@@ -131,11 +138,13 @@ def train(
             )
         )  # fmt: skip
 
-    words = int(np.count_nonzero(ids >= 0))
-    announce_begin(watch, len(vocabulary), words, schedule, buckets=len(numbers))
+    announce_begin(watch, len(vocabulary), words, schedule, resumed=first > 0)
     with announced(watch):
         work(Chunk(0, 0, 0, settings.rate, settings.rate, 0))
-    outcome = run(work, borders_of(ids), words, schedule, check=lambda: must_be_finite(inputs), watch=watch, stop=stop)
+    outcome = run(
+        work, borders_of(ids), words, schedule, first=first, check=lambda: must_be_finite(inputs), watch=watch,
+        stop=stop,
+    )  # fmt: skip
     must_be_finite(inputs)
     announce_end(watch, outcome)
     own, shared = inputs[: len(vocabulary), : settings.dim], inputs[len(vocabulary) :, : settings.dim]
@@ -144,7 +153,7 @@ def train(
         arrays |= {"tree_start": tree.start, "tree_steps": tree.steps}
     vectors = mean_rows(own, shared, rows_of(table, numbers, settings.buckets))
     read = (start.words_read if start else 0) + outcome.words
-    return Trained("fasttext", vocabulary, asdict(settings), vectors, arrays, read)
+    return Trained("fasttext", vocabulary, kept(settings, outcome, place, before), vectors, arrays, read)
 
 
 def _tree(vocabulary: Vocabulary, start: Trained | None, watch: Watch | None) -> Tree:

@@ -6,6 +6,7 @@ they count as zeros instead. Those in use stand in the order of their frequency,
 
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -148,3 +149,26 @@ def continued(start: Trained, method: str, settings: Any, fixed: tuple[str, ...]
         was, now = start.settings[name], getattr(settings, name)
         if was != now:
             raise BadInput(f"{name}={now}, but the model to go on with has {name}={was}; leave it so, or begin anew")
+
+
+def taken_up(
+    start: Trained | None, settings: dict[str, Any], size: int, place: dict[str, int]
+) -> dict[str, int] | None:
+    """Where the run stopped that left `start`, if this is the same run on the same corpus; else None.
+
+    size: of the vocabulary, together with new words. place: what a stopped run remembers of its corpus.
+    """
+    stopped = start and start.settings.get("stopped")
+    if not start or not stopped or size != len(start.vocabulary) or any(stopped[k] != v for k, v in place.items()):
+        return None
+    free = ("threads", "deterministic")  # may change between the parts of a run
+    same = all(start.settings.get(name) == value for name, value in settings.items() if name not in free)
+    return stopped if same else None
+
+
+def kept(settings: Any, outcome: Outcome, place: dict[str, int], before: int) -> dict[str, Any]:
+    """Settings as they are kept with the model; of a run that was stopped, also where."""
+    plain = asdict(settings)
+    if outcome.stopped and not settings.seconds:
+        plain["stopped"] = place | {"words_before": before, "chunk": outcome.chunks}
+    return plain

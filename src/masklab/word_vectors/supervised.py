@@ -37,11 +37,13 @@ from masklab.word_vectors.fasttext_rows import (
     as_read,
     continued,
     input_rows,
+    kept,
     must_be_finite,
     ngrams_of,
     read_corpus,
     row_map,
     rows_of,
+    taken_up,
 )
 from masklab.word_vectors.ngrams import LINE_END, Ngrams, Table, hashes_of, mean_rows
 from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
@@ -126,8 +128,9 @@ def train(
 
     settings["labels"] of the result are the labels, the most frequent first; arrays: "words" (V, D), "buckets" (n, D),
     "bucket_numbers" (n,), "output" (labels, D; a row less for a tree), "label_counts" (labels,). `start`: go on with
-    this model on new text; new words and labels are added (a tree takes no new label). `watch` is told how it goes,
-    `stop` is asked whether to end early (as Ctrl-C does); what is trained by then is returned.
+    this model on new text; new words and labels are added (a tree takes no new label). Or take up a run that was
+    stopped, if corpus and settings are the same. `watch` is told how it goes, `stop` is asked whether to end early (as
+    Ctrl-C does); what is trained by then is returned.
     """
     if settings.word_ngrams == 1 and not settings.longest:
         settings = replace(settings, buckets=0)
@@ -137,6 +140,11 @@ def train(
     schedule = settings.schedule
     everything, ids = read_corpus(corpus, watch, stop, min_count=1, threads=schedule.workers)
     vocabulary, labels, counts = _parted(everything, settings, start)
+    words, before, first = int(np.count_nonzero(ids >= 0)), start.words_read if start else 0, 0
+    place = {"words": words, "ids": len(ids)}
+    if start is not None and (stopped := taken_up(start, asdict(settings), len(vocabulary), place)):
+        vocabulary, counts = start.vocabulary, np.asarray(start.arrays["label_counts"])
+        first, before = stopped["chunk"], stopped["words_before"]
     ngrams = Ngrams(settings.shortest, settings.longest, settings.buckets)
     known = (vocabulary, labels, settings.label, ngrams, settings.word_ngrams)
     lines = lines_of(everything.words, *known, row_of=np.full(settings.buckets, -1, np.int32))
@@ -157,7 +165,7 @@ def train(
         outputs[: len(start.arrays["output"]), : settings.dim] = start.arrays["output"]
     draws = Draws.of(
         counts, sample=0, power=settings.noise, window=1, negatives=settings.negatives,
-        key=(settings.seed, start.words_read if start else 0),
+        key=(settings.seed, before),
     )  # fmt: skip
     task = Task(settings.loss == "softmax", settings.loss == "ova", tree is not None)
     groups = [_groups(task, tree, len(labels), settings.negatives) for _ in range(schedule.workers)]
@@ -171,13 +179,13 @@ def train(
             )
         )  # fmt: skip
 
-    words = int(np.count_nonzero(ids >= 0))
-    announce_begin(watch, len(vocabulary), words, schedule, buckets=len(numbers), labels=len(labels))
+    announce_begin(watch, len(vocabulary), words, schedule, labels=len(labels), resumed=first > 0)
     with announced(watch):
         work(Chunk(0, 0, 0, settings.rate, settings.rate, 0))
     outcome = run(
-        work, _line_borders(ids), words, schedule, check=lambda: must_be_finite(inputs), watch=watch, stop=stop
-    )
+        work, _line_borders(ids), words, schedule, first=first, check=lambda: must_be_finite(inputs), watch=watch,
+        stop=stop,
+    )  # fmt: skip
     must_be_finite(inputs)
     announce_end(watch, outcome)
     own, shared = inputs[: len(vocabulary), : settings.dim], inputs[len(vocabulary) :, : settings.dim]
@@ -187,7 +195,8 @@ def train(
     }  # fmt: skip
     vectors = mean_rows(own, shared, rows_of(ngrams.table(vocabulary.words), numbers, settings.buckets))
     read = (start.words_read if start else 0) + outcome.words
-    return Trained("supervised", vocabulary, {**asdict(settings), "labels": labels}, vectors, arrays, read)
+    about = kept(settings, outcome, place, before) | {"labels": labels}
+    return Trained("supervised", vocabulary, about, vectors, arrays, read)
 
 
 def _parted(
