@@ -105,6 +105,14 @@ def test_one_spelling_one_word():
     assert scan.encode(joined, min_count=1).vocabulary.words == ["new_york", "new"]
 
 
+def test_without_a_sign_between():
+    """Chinese characters; two pairs may make one word."""
+    every = encode([["垃", "圾"]] * 9 + [["ab", "c"], ["a", "bc"]] * 9, min_count=1)
+    joined = join(every, find(every, Settings(min_count=4, discount=0, joiner=""), 0.0))
+    assert text(joined) == [["垃圾"]] * 9 + [["abc"]] * 18
+    assert dict(zip(joined.vocabulary.words, joined.vocabulary.counts.tolist(), strict=True))["abc"] == 18
+
+
 def test_pairs_are_taken_from_the_left():
     every = encode([["a", "b", "a", "b", "a"], ["b"], ["a", "c"]], min_count=1)
     joined = join(every, find(every, Settings(min_count=1, joiner="+"), -1.0))
@@ -118,7 +126,7 @@ def test_pairs_are_taken_from_the_left():
         ({"passes": 0}, "passes=0"),
         ({"threshold": (3.0, 2.0)}, "2 thresholds for 1 passes"),
         ({"score": "npmi", "threshold": 10.0}, "between -1 and 1"),
-        ({"joiner": " "}, "cannot be joined"),
+        ({"joiner": " "}, "would not be one word"),
     ],
 )
 def test_bad_settings(options, message):

@@ -32,7 +32,7 @@ def group() -> None:
 @bpe.command()
 def train(
     corpus: Corpus,
-    out: Annotated[Path, typer.Option(help="File to write: a tokenizer.json.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(help="File to write: a tokenizer.json.", metavar="FILE", dir_okay=False)],
     merges: Annotated[int, typer.Option(help="How many pairs to join.", min=1)] = 1000,
     over_bytes: Annotated[
         bool, typer.Option("--bytes", help="Join bytes, as GPT-2 does: then there is no unknown letter.")
@@ -113,8 +113,9 @@ def merges(
             found = list(bpe.steps(bpe.count(tokenizer, corpus_as_asked(corpus)), shown))
         table = Table("merge", "pair", "becomes", "times", "for example")
         for number, step in enumerate(found, 1):
-            examples = ", ".join("·".join(pieces) for pieces in islice(step.words, 3))
-            table.add_row(str(number), " ".join(step.pair), "".join(step.pair), f"{step.times:,}", examples)
+            becomes = "".join(step.pair)
+            examples = ", ".join(_around(becomes, pieces) for pieces in islice(step.words, 3))
+            table.add_row(str(number), " ".join(step.pair), becomes, f"{step.times:,}", examples)
     else:
         table = Table("merge", "pair", "becomes")
         for number, pair in enumerate(shown, 1):
@@ -122,3 +123,10 @@ def merges(
     show_table(table)
     if len(pairs) > first:
         print(f"the first {first:,} of {len(pairs):,} merges; more with --first")
+
+
+def _around(piece: str, pieces: tuple[str, ...], sides: int = 9) -> str:
+    """The pieces of a word; of a very long one (Chinese without spaces) only those near the piece."""
+    at = pieces.index(piece)
+    first, last = max(0, at - sides), at + sides + 1
+    return "…" * (first > 0) + "·".join(pieces[first:last]) + "…" * (last < len(pieces))

@@ -14,7 +14,7 @@ from masklab.cli.words import Corpus, Lowercase, Threads, corpus_as_asked, words
 @words.command()
 def phrases(
     corpus: Corpus,
-    out: Annotated[Path, typer.Option(help="Text file to write, a sentence a line.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(help="Text file to write, a sentence a line.", metavar="FILE", dir_okay=False)],
     passes: Annotated[int, typer.Option(help="Joined pairs can be joined again: 2 passes find up to 4 words.")] = 1,
     threshold: Annotated[
         list[float] | None,
@@ -28,11 +28,12 @@ def phrases(
     discount: Annotated[
         float | None, typer.Option(help="Taken off each pair's count, so that rare ones score low. Default: min-count.")
     ] = None,
-    joiner: Annotated[str, typer.Option(help="What stands between the words of a phrase.")] = "_",
+    joiner: Annotated[str, typer.Option(help="What stands between the words of a phrase; '' for nothing.")] = "_",
     lowercase: Lowercase = False,
     top: Annotated[int, typer.Option(help="Print so many phrases.", min=0)] = 20,
     list_: Annotated[
-        Path | None, typer.Option("--list", help="Write all phrases here: phrase, count, score, pass, by tabs.")
+        Path | None,
+        typer.Option("--list", help="Write all phrases here: phrase, count, score, pass, by tabs.", dir_okay=False),
     ] = None,
     threads: Threads = 0,
 ) -> None:

@@ -84,7 +84,7 @@ def load(path: str | Path) -> tokenizers.Tokenizer:
     path = Path(path)
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.exists():
-        raise BadInput(f"{file} does not exist; make one: masklab words bpe train --corpus TEXT --out {path}")
+        raise BadInput(f"{file} does not exist; make one: masklab words bpe train --corpus TEXT --out {file}")
     try:
         tokenizer = tokenizers.Tokenizer.from_str(file.read_text("utf-8"))
     except Exception as error:  # the library raises nothing narrower

@@ -53,8 +53,8 @@ class Settings:
             raise BadInput(f"{len(self.thresholds)} thresholds for {self.passes} passes; give one for each, or one")
         if self.score == "npmi" and not all(-1 <= threshold <= 1 for threshold in self.thresholds):
             raise BadInput("the score npmi lies between -1 and 1; give a threshold such as 0.5")
-        if not self.joiner or any(letter <= " " for letter in self.joiner):
-            raise BadInput(f"words cannot be joined by {self.joiner!r}; give a character such as _")
+        if any(letter <= " " for letter in self.joiner):
+            raise BadInput(f"words joined by {self.joiner!r} would not be one word; give a character such as _")
 
     @property
     def thresholds(self) -> tuple[float, ...]:
