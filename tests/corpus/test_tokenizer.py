@@ -4,11 +4,13 @@ import json
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import tokenizers
-from tokenizers import models, pre_tokenizers
-from transformers import AutoTokenizer
+import transformers
+from tokenizers import AddedToken, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from masklab.corpus.tokenizer import ROLES, Tokenizer
 from masklab.corpus.train_tokenizer import train_wordpiece
@@ -125,3 +127,118 @@ def test_what_is_no_tokenizer_is_refused(tmp_path):
     tokenizers.Tokenizer(models.WordLevel({"a": 0}, "a")).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(BadInput, match="no cls, pad, sep, unk, mask token"):
         Tokenizer.from_file(tmp_path)
+
+
+def _byte_level(names: list[str], special: bool = True) -> tokenizers.Tokenizer:
+    vocabulary = {t: i for i, t in enumerate([*names, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    inner = tokenizers.Tokenizer(models.BPE(vocabulary, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if special:
+        inner.add_special_tokens(names)
+    return inner
+
+
+def _folder(path, inner: tokenizers.Tokenizer, **config):
+    path.mkdir(exist_ok=True)
+    inner.save(str(path / "tokenizer.json"))
+    (path / "tokenizer_config.json").write_text(json.dumps(config))
+    return path
+
+
+def test_what_begins_and_ends_a_text_stands_in(tmp_path):
+    """GPT-like vocabularies have no [CLS] and [SEP]; names that are not the usual ones are found by the file's word."""
+    inner = _byte_level(["<|begin|>", "<|end|>", "<|fill|>", "<|nothing|>", "<|what|>"])
+    said = {
+        "bos_token": "<|begin|>",
+        "eos_token": {"__type": "AddedToken", "content": "<|end|>"},
+        "mask_token": "<|fill|>",
+    }
+    said |= {"pad_token": "<|nothing|>", "unk_token": "<|what|>"}
+    made = Tokenizer.from_file(_folder(tmp_path / "gpt", inner, **said))
+    assert (made.cls, made.sep, made.mask, made.pad, made.unk) == (0, 1, 2, 3, 4)
+    made.save(tmp_path / "ours")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert [getattr(theirs, f"{role}_token_id") for role in ROLES] == [0, 3, 1, 4, 2]
+
+
+def test_special_tokens_that_a_file_has_as_plain_entries(tmp_path):
+    names = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
+    made = Tokenizer.from_file(_folder(tmp_path / "plain", _byte_level(names, special=False)))
+    assert made.special == [0, 1, 2, 3, 4]
+    assert made.encode(["a[MASK]b"], specials=True)[0][1] == made.mask
+    assert not set(made.encode(["a[MASK]b"])[0]) & set(made.special)
+    other = _byte_level(names, special=False)
+    other.add_tokens([AddedToken("[MASK]", special=False)])  # found in any text, if nothing is done
+    made = Tokenizer.from_file(_folder(tmp_path / "added", other))
+    assert not set(made.encode(["a[MASK]b"])[0]) & set(made.special)
+
+
+@pytest.mark.parametrize("model", [models.WordLevel, models.Unigram])
+def test_models_that_have_special_tokens_among_their_pieces(tmp_path, model):
+    names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "b", "<", "mask", ">"]
+    if model is models.Unigram:
+        inner = tokenizers.Tokenizer(models.Unigram([(name, -1.0) for name in names], unk_id=3))
+    else:
+        inner = tokenizers.Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "<unk>"))
+        inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made = Tokenizer.from_file(_folder(tmp_path / "pieces", inner))
+    text = "<mask>" if model is models.WordLevel else "a<mask>b"
+    assert made.mask in made.encode([text], specials=True)[0]
+    assert not {made.cls, made.pad, made.sep, made.mask} & set(made.encode([text])[0])
+    assert Tokenizer.from_file(tmp_path / "pieces").hash == pickle.loads(pickle.dumps(made)).hash == made.hash
+
+
+def test_mismatches_are_refused(tmp_path):
+    inner = _byte_level(["<s>", "</s>", "<unk>"])
+    with pytest.raises(
+        BadInput, match=r"no pad, mask token.*'pad_token': '\[PAD\]', 'mask_token': '\[MASK\]'"
+    ) as error:
+        Tokenizer.from_file(_folder(tmp_path / "half", inner, bos_token="<s>", eos_token="</s>"))
+    assert "\n" not in str(error.value)
+    both = _byte_level(["<s>", "</s>", "<pad>", "<unk>"])
+    with pytest.raises(BadInput, match="'<unk>' is both the mask and the unk token"):
+        Tokenizer.from_file(_folder(tmp_path / "both", both, mask_token="<unk>"))
+    cured = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+    roles: dict[str, Any] = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    cured.add_special_tokens(roles)  # as the message says
+    cured.save_pretrained(tmp_path / "cured")
+    made = Tokenizer.open(tmp_path / "cured")
+    assert made.size == inner.get_vocab_size() + 4
+    assert made.tokens([made.mask]) == ["[MASK]"]
+
+
+def test_an_older_folder_and_a_name_on_the_hub(tmp_path, trained, monkeypatch):
+    pieces = trained.tokens(range(trained.size))
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "vocab.txt").write_text("\n".join(pieces))
+    (tmp_path / "old" / "config.json").write_text('{"model_type": "bert"}')
+    old = Tokenizer.open(tmp_path / "old")
+    assert old.encode(TEXTS[:5]) == trained.encode(TEXTS[:5])
+    trained.save(tmp_path / "new")
+    assert Tokenizer.open(tmp_path / "new").hash == Tokenizer.open(tmp_path / "new/tokenizer.json").hash == trained.hash
+    asked = []
+
+    def hub(name, *_, **__):
+        asked.append(name)
+        if name == "someone/slow":
+            return object()
+        if name != "someone/model":
+            raise OSError(f"{name} is not a valid model identifier\nand so on")
+        return PreTrainedTokenizerFast.from_pretrained(tmp_path / "new")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", hub)
+    assert Tokenizer.open("someone/model").encode(TEXTS[:5]) == trained.encode(TEXTS[:5])
+    with pytest.raises(BadInput, match=r"no such file here, and the hub did not give it \(nobody/none is not") as error:
+        Tokenizer.open("nobody/none")
+    assert "\n" not in str(error.value)
+    with pytest.raises(BadInput, match="object has no fast form"):
+        Tokenizer.open("someone/slow")
+    assert asked == ["someone/model", "nobody/none", "someone/slow"]
+    for path in ("missing/folder/tokenizer.json", "missing.json", "/missing/folder"):  # no names: nobody is asked
+        with pytest.raises(BadInput, match="does not exist"):
+            Tokenizer.open(path)
+    assert len(asked) == 3
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(BadInput, match=r"pip install 'masklab\[hub\]'"):
+        Tokenizer.open("someone/model")
+    assert Tokenizer.open(tmp_path / "new").hash == trained.hash  # needs nothing
