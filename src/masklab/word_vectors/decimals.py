@@ -91,7 +91,7 @@ def _look_again(text, start, end, row, span, scratch, bits):
         last -= 1
     if last > start:
         after, _, _ = _number(text, last, scratch, bits)
-        if after == cut:
+        if after == cut and _has_digit(text, last):
             return LONG
     at = span[2]
     for column in range(len(row)):
@@ -100,6 +100,14 @@ def _look_again(text, start, end, row, span, scratch, bits):
             return ODD
         at = _behind_gap(text, at)
     return FINE
+
+
+@exact
+def _has_digit(text, at):
+    """Whether what stands at `at` can be a number: "-.5" can, ".", "e5" and "-" cannot."""
+    at += text[at] == _PLUS or text[at] == _MINUS
+    at += text[at] == _POINT
+    return _ZERO <= text[at] <= _NINE
 
 
 @exact

@@ -29,6 +29,7 @@ _BLOCK = 1 << 23  # bytes that are read, or numbers that are written, at a time
 _HEAD = 1 << 20  # bytes that `detect` looks at
 _LONGEST = 1 << 14  # bytes of a word in a binary file; what is longer is no word
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_GAPS = re.compile(rb"[ \t\r]+")  # between the numbers of a line
 _SPACES = re.compile("[\0-\x20\x7f]+")  # where C programs part words
 
 
@@ -136,7 +137,9 @@ def read(
         words, vectors = many[found.format](file.stream, path, found, limit, undecodable)
     if not words:
         raise BadInput(f"{path} holds no words; fetch or write it again")
-    if not np.isfinite(vectors.sum(dtype=np.float64)) and say:
+    with np.errstate(invalid="ignore"):
+        finite = bool(np.isfinite(vectors.sum(dtype=np.float64)))
+    if not finite and say:
         row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
         say(f"{path}: not every number is finite, first in the vector of {words[row]!r}; its training went wrong")
     return _without_doubles(path, words, vectors, say)
@@ -231,7 +234,7 @@ def _second_look(block: bytes, span: list[int], state: int, row: np.ndarray, whe
 
     start, _, numbers, end = span
     if state == ODD:
-        for column, text in enumerate(block[numbers:end].split()):
+        for column, text in enumerate(_GAPS.split(block[numbers:end])):
             if not _NUMBER.fullmatch(text):
                 raise BadInput(f"{where}: {text.decode(errors='replace')!r} is not a number; mend or delete the line")
             row[column] = float(text)
@@ -259,7 +262,8 @@ def _read_binary(
     rows = _Rows(found.dim, count)
     buffer, at = b"", 0
     while len(words) < count:
-        buffer = buffer[at:] + file.read(max(_BLOCK, width))
+        more = file.read(max(_BLOCK, width))
+        buffer = buffer[at:] + more
         view = memoryview(buffer)
         at = 0
         names: list[bytes] = []
@@ -276,7 +280,7 @@ def _read_binary(
             names.append(buffer[at:space].lstrip(b"\n"))  # word2vec.c ends each vector with a new line, gensim does not
             pieces.append(view[space + 1 : space + 1 + width])
             at = space + 1 + width
-        if not names:
+        if not more and not names:
             raise BadInput(
                 f"{path}: it ends after {len(words):,} of the {found.promised:,} words that line 1 promises; it is "
                 f"incomplete: fetch it again"
