@@ -113,16 +113,18 @@ def read_dictionary(path: str | Path) -> list[tuple[str, int | None, str | None]
 
 
 def traditional_share(texts: Sequence[str]) -> float | None:
-    """What share of the Chinese characters have another, simplified form; None without opencc."""
+    """What share of the Chinese characters are written otherwise in simplified text; None without opencc."""
     try:
         convert = _converter()
     except BadInput:
         return None
-    code = code_points("".join(texts))
-    code = code[chinese(code)]
-    distinct, counts = np.unique(code, return_counts=True)
-    changed = np.array([convert(chr(point)) != chr(point) for point in distinct.tolist()], bool)
-    return float(counts[changed].sum() / max(1, counts.sum()))
+    changed = seen = 0
+    for text in texts:
+        code, simple = code_points(text), code_points(convert(text))
+        if len(code) == len(simple):
+            changed += int((code != simple).sum())
+            seen += int(chinese(code).sum())
+    return changed / max(1, seen)
 
 
 def _converter() -> Any:
