@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from masklab.cli.common import Encoding, EncodingErrors, Field, TextFormat, app
+from masklab.cli.common import Encoding, EncodingErrors, Field, Group, TextFormat, app
 from masklab.errors import BadInput
 
 
@@ -26,6 +26,7 @@ def clean(
     exact: Annotated[bool, typer.Option("--exact", help="Only equal texts go; near-duplicates stay.")] = False,
     format: TextFormat = "auto",
     field: Field = "text",
+    group: Group = "",
     encoding: Encoding = "auto",
     encoding_errors: EncodingErrors = "refuse",
 ) -> None:
@@ -47,7 +48,7 @@ def clean(
             "say where the copy goes (--out clean.jsonl.zst) or the list of what would go (--report gone.tsv)"
         )
     say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    read = documents(paths, format, field, say.print, encoding=encoding, encoding_errors=encoding_errors)
+    read = documents(paths, format, field, say.print, encoding=encoding, encoding_errors=encoding_errors, group=group)
     with say.status("reading") as status:
         done = run(lambda: read, out, None if exact else similarity,
                    words=words, report=report,
@@ -62,4 +63,4 @@ def clean(
     if report is not None:
         print(f"What goes and why ({gone:,} documents): {report}")
     if out is not None:
-        print(f"Next: masklab prepare {out} --out corpus")
+        print(f"Next: masklab prepare {out}{' --group group' if group else ''} --out corpus")

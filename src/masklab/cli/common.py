@@ -66,6 +66,15 @@ Field = Annotated[
     str,
     typer.Option("--field", "--column", help="Field or column with the text; its number in a table without header."),
 ]
+Group = Annotated[
+    str,
+    typer.Option(
+        "--group",
+        help="Field or column, such as author, site or book: the documents of one are held out together or not at all. "
+        "@file: each file is one.",
+        metavar="FIELD",
+    ),
+]
 Encoding = Annotated[
     str,
     typer.Option("--encoding", help="Of the files, such as gb18030; auto: UTF-8, or what a byte-order mark says."),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from masklab.cli.common import Encoding, EncodingErrors, Field, Seed, TextFormat, app
+from masklab.cli.common import Encoding, EncodingErrors, Field, Group, Seed, TextFormat, app
 from masklab.errors import BadInput
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def prepare(
         typer.Option(help="How sentences are found (default: line for files with a sentence a line, else rules)."),
     ] = None,
     held_out: Annotated[float, typer.Option(help="Share of documents kept from training, to judge by.")] = 0.01,
+    group: Group = "",
     keep_duplicates: Annotated[bool, typer.Option("--keep-duplicates", help="Keep equal documents.")] = False,
     workers: Workers = 0,
     seed: Seed = 0,
@@ -81,11 +82,15 @@ def prepare(
 
     if bool(paths) == builtin:
         raise BadInput("name text files, or say --builtin for the Python documentation on this machine; not both")
+    if builtin and group:
+        raise BadInput("--group names a field of files with records, and --builtin has none; leave it out")
     with _shown() as (say, tell):
         if builtin:
             read: Any = python_documentation.documents()
         else:
-            read = documents(paths or [], format, field, say, encoding=encoding, encoding_errors=encoding_errors)
+            read = documents(
+                paths or [], format, field, say, encoding=encoding, encoding_errors=encoding_errors, group=group
+            )
         store = run(
             read, out, tokenizer or vocabulary, kind=kind, lowercase=lowercase, held_out=held_out, seed=seed,
             keep_duplicates=keep_duplicates, sentences=sentences, workers=workers, progress=tell, say=say,

@@ -8,7 +8,7 @@ import csv
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from masklab.corpus.units import batched
 from masklab.errors import BadInput
 
 _BATCH = 2_000_000  # characters at a time
+_NAMES = (".jsonl", ".ndjson", ".jsonl.zst", ".ndjson.zst", ".jsonl.gz", ".ndjson.gz")
 
 
 class Cleaned(NamedTuple):
@@ -51,17 +52,27 @@ def clean(
     """
     if similarity is not None and not 0.3 <= similarity <= 1:
         raise BadInput(f"similarity {similarity}: near-duplicates are alike to between 0.3 and 1, usually 0.8")
+    if out is not None and not str(out).endswith(_NAMES):
+        raise BadInput(f"{out}: the copy is JSON lines; give a name that ends in .jsonl, .jsonl.gz or .jsonl.zst")
     tell = progress or (lambda stage, done: None)
     signatures = Signatures(words)
-    digests: list[bytes] = []
+    digests = bytearray()
     read = 0
-    for texts in batched((_text(document) for document in documents()), _BATCH):
-        digests += [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+    grouped = False
+
+    def texts_of(given: Iterable[Document]) -> Iterator[str]:
+        nonlocal grouped
+        for document in given:
+            grouped |= document.group != ""
+            yield _text(document)
+
+    for texts in batched(texts_of(documents()), _BATCH):
+        digests += b"".join([hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts])
         if similarity is not None:
             signatures.add(texts)
         read += len(texts)
         tell("comparing", read)
-    exact = _first_copies(np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2))
+    exact = _first_copies(np.frombuffer(digests, np.uint64).reshape(-1, 2))
     group, like = exact, np.ones(read, np.float32)
     if similarity is not None:
         group, like = signatures.near(similarity)
@@ -90,7 +101,7 @@ def clean(
             if not why:
                 counts["kept_characters"] += len(text)
                 if write:
-                    write(json.dumps(_record(document, text), ensure_ascii=False) + "\n")
+                    write(json.dumps(_record(document, text, grouped), ensure_ascii=False) + "\n")
                 if number in leads and table:
                     stands[number] = where
             elif table:
@@ -118,12 +129,14 @@ def _text(document: Document) -> str:
     return without_surrogates(document.text).strip()
 
 
-def _record(document: Document, text: str) -> dict[str, Any]:
-    """What the copy keeps: the text as it was, the entities marked in it, and where it came from."""
+def _record(document: Document, text: str, grouped: bool) -> dict[str, Any]:
+    """What the copy keeps: the text as it was, the entities marked in it, its group, and where it came from."""
     begin = len(document.text) - len(document.text.lstrip())
     record: dict[str, Any] = {"text": text, "source": document.source, "line": document.line}
     if document.entities:
         record["entities"] = [[a - begin, b - begin, kind] for a, b, kind in document.entities]
+    if grouped:
+        record["group"] = document.group
     return record
 
 
@@ -136,10 +149,8 @@ def _writer(out: str | Path) -> Any:
             inner: Any = zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(raw, closefd=False)
         elif path.suffix == ".gz":
             inner = gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=4, mtime=0)
-        elif path.suffix in (".jsonl", ".ndjson"):
-            inner = raw
         else:
-            raise BadInput(f"{path}: the copy is JSON lines; give a name that ends in .jsonl, .jsonl.gz or .jsonl.zst")
+            inner = raw
         yield lambda text: inner.write(text.encode())
         if inner is not raw:
             inner.close()

@@ -17,6 +17,7 @@ class Document(NamedTuple):
     source: str = ""  # the file, or for the built-in corpus "package/module:name"
     line: int = 0  # where the document begins in that file, from 1; 0 = not from a file
     entities: tuple[tuple[int, int, str], ...] = ()  # (begin, end, type) in characters of `text`, by their begins
+    group: str = ""  # such as its author, site or book: what is held out of training never divides one; "" = by itself
 
 
 def without_surrogates(text: str) -> str:
@@ -67,3 +68,12 @@ def entities(value: Any, length: int, where: str) -> tuple[tuple[int, int, str],
             )
         found.append((begin, end, kind))
     return tuple(sorted(found))
+
+
+def group_of(value: Any, where: str = "", field: str = "") -> str:
+    """The group that a record names: a text, or a whole number; nothing stands for none."""
+    if value is None or isinstance(value, str):
+        return without_surrogates(value or "").strip()
+    if type(value) is int:
+        return str(value)
+    raise BadInput(f"{where}: field {field!r} is {type(value).__name__}; --group names one of text or whole numbers")

@@ -1,8 +1,9 @@
 """The shapes that text comes in: how each is recognised, and a reader for each that gives one document after another.
 
-A reader yields (line, text, entities): where the document begins, its text as UTF-8 bytes that may still be wrong (or
-as str, where the format had to decode it anyway), and the entity spans that JSON or Parquet carries. Memory holds a
-document at a time, or for Parquet a batch of rows; nothing depends on the size of the file.
+A reader yields (line, text, entities, group): where the document begins, its text as UTF-8 bytes that may still be
+wrong (or as str, where the format had to decode it anyway), the entity spans that JSON or Parquet carries, and the
+group it belongs to, if one is asked for. Memory holds a document at a time, or for Parquet a batch of rows; nothing
+depends on the size of the file.
 """
 
 import csv
@@ -16,7 +17,7 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
 from masklab.corpus import sentences
-from masklab.corpus.document import entities
+from masklab.corpus.document import entities, group_of
 from masklab.corpus.open_file import LONGEST, RECORD, OpenFile, must_be_text
 from masklab.errors import BadInput
 
@@ -36,11 +37,19 @@ SHOWN = {
     "parquet": "Parquet",
     "wikiextractor": "articles that WikiExtractor wrote",
 }
+RECORDS = ("jsonl", "json", "csv", "tsv", "parquet")  # have fields or columns
 PEEK = 1 << 18  # bytes that `recognised` looks at
 _CHUNK = 1 << 20  # characters
 _SPACE = re.compile(r"\s*")
 _BYTES = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as surrogateescape writes them
-Raw = tuple[int, bytes | str, tuple[tuple[int, int, str], ...]]
+Raw = tuple[int, bytes | str, tuple[tuple[int, int, str], ...], str]
+
+
+class Fields(NamedTuple):
+    """What is read of a record: the names of its fields, or the numbers of columns; group "" = it has none."""
+
+    text: str
+    group: str = ""
 
 
 class Recognised(NamedTuple):
@@ -104,11 +113,11 @@ def _ends(line: str) -> bool:
 # --- plain text ------------------------------------------------------------------------------------------------------
 
 
-def _between_blank_lines(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+def _between_blank_lines(file: OpenFile, fields: Fields, counts: Counter[str]) -> Iterator[Raw]:
     yield from _gathered(file, counts, blank_parts=True)
 
 
-def _whole_file(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+def _whole_file(file: OpenFile, fields: Fields, counts: Counter[str]) -> Iterator[Raw]:
     yield from _gathered(file, counts, blank_parts=False)
 
 
@@ -130,10 +139,10 @@ def _gathered(file: OpenFile, counts: Counter[str], blank_parts: bool) -> Iterat
         elif blank_parts:
             cut = False
         if held:
-            yield began, _joined(held), ()
+            yield began, _joined(held), (), ""
             held = []
     if held:
-        yield began, _joined(held), ()
+        yield began, _joined(held), (), ""
 
 
 def _blank(line: bytes) -> bool:
@@ -146,13 +155,13 @@ def _joined(lines: list[bytes]) -> bytes:
     return text.replace(b"\r\n", b"\n") if b"\r" in text else text
 
 
-def _one_a_line(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+def _one_a_line(file: OpenFile, fields: Fields, counts: Counter[str]) -> Iterator[Raw]:
     for number, line in file.lines(counts):
         if not line.isspace():
-            yield number, line.rstrip(b"\r\n"), ()
+            yield number, line.rstrip(b"\r\n"), (), ""
 
 
-def _wikiextractor(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+def _wikiextractor(file: OpenFile, fields: Fields, counts: Counter[str]) -> Iterator[Raw]:
     """<doc id= url= title=>, the article with its title in the first line, </doc>; &amp; &lt; &gt; are undone."""
     held: list[bytes] | None = None
     began = 0
@@ -160,11 +169,11 @@ def _wikiextractor(file: OpenFile, field: str, counts: Counter[str]) -> Iterator
         if line.startswith(b"<doc id="):
             if held is not None:
                 counts["unclosed"] += 1
-                yield began, _article(held), ()
+                yield began, _article(held), (), ""
             held, began = [], number
         elif line.startswith(b"</doc>"):
             if held is not None:
-                yield began, _article(held), ()
+                yield began, _article(held), (), ""
             held = None
         elif held is not None:
             held.append(line)
@@ -175,7 +184,7 @@ def _wikiextractor(file: OpenFile, field: str, counts: Counter[str]) -> Iterator
             )
     if held is not None:
         counts["unclosed"] += 1
-        yield began, _article(held), ()
+        yield began, _article(held), (), ""
 
 
 def _article(lines: list[bytes]) -> bytes:
@@ -186,7 +195,7 @@ def _article(lines: list[bytes]) -> bytes:
 # --- JSON ------------------------------------------------------------------------------------------------------------
 
 
-def _json_lines(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+def _json_lines(file: OpenFile, fields: Fields, counts: Counter[str]) -> Iterator[Raw]:
     scan = json.JSONDecoder().raw_decode
     for number, line in file.lines():
         line = line.strip()
@@ -205,24 +214,27 @@ def _json_lines(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Ra
             why = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
             raise BadInput(
                 f"{file.name}, line {number}: not valid JSON ({why}); each line must be one object such as "
-                f'{{"{field}": "..."}} (or say --format json, if objects go over several lines)'
+                f'{{"{fields.text}": "..."}} (or say --format json, if objects go over several lines)'
             ) from None
-        if strict and type(record) is dict and type(record.get(field)) is str and "entities" not in record:
-            yield number, record[field], ()
+        simple = strict and not fields.group and type(record) is dict and "entities" not in record
+        if simple and type(record.get(fields.text)) is str:
+            yield number, record[fields.text], (), ""
         else:
-            yield _of_record(record, field, file.name, number, strict)
+            yield _of_record(record, fields, file.name, number, strict)
 
 
-def _of_record(record: Any, field: str, name: str, line: int, strict: bool) -> Raw:
-    """A record's text and entities. Not `strict`: surrogates stand for bytes that are not UTF-8."""
-    where = f"{name}, line {line}"
-    if isinstance(record, str):
+def _of_record(record: Any, fields: Fields, name: str, line: int, strict: bool) -> Raw:
+    """A record's text, entities and group. Not `strict`: surrogates stand for bytes that are not UTF-8."""
+    where, field, group = f"{name}, line {line}", fields.text, ""
+    if isinstance(record, str) and not fields.group:
         text, spans = record, ()
     elif not isinstance(record, dict):
-        raise BadInput(f'{where}: not a JSON object; each must be like {{"{field}": "..."}}')
-    elif field not in record:
+        wanted = "".join(f', "{name}": "..."' for name in fields[1:] if name)
+        raise BadInput(f'{where}: not a JSON object; each must be like {{"{field}": "..."{wanted}}}')
+    elif field not in record or (fields.group and fields.group not in record):
+        missing, option = (field, "--field") if field not in record else (fields.group, "--group")
         there = ", ".join(map(str, list(record)[:40])) or "none"
-        raise BadInput(f"{where}: no field {field!r}; the fields there are: {there}; name one of them with --field")
+        raise BadInput(f"{where}: no field {missing!r}; the fields there are: {there}; name one of them with {option}")
     else:
         text = record[field]
         if text is None:
@@ -231,18 +243,20 @@ def _of_record(record: Any, field: str, name: str, line: int, strict: bool) -> R
             kind = type(text).__name__
             raise BadInput(f"{where}: field {field!r} is {kind}, not text; name another field or mend it")
         spans = entities(record["entities"], len(text), where) if "entities" in record else ()
-    return line, text if strict else text.encode("utf-8", "surrogateescape"), spans
+        if fields.group:
+            group = group_of(record[fields.group], where, fields.group)
+    return line, text if strict else text.encode("utf-8", "surrogateescape"), spans, group
 
 
-def _json_values(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+def _json_values(file: OpenFile, fields: Fields, counts: Counter[str]) -> Iterator[Raw]:
     """The elements of one array, or values with only white space between them."""
     window = _Window(file)
     array = window.character() == "["
     window.at += array
     while (sign := window.character()) and not (array and sign == "]"):
         line = window.line
-        value, strict = window.value(field)
-        yield _of_record(value, field, file.name, line, strict)
+        value, strict = window.value()
+        yield _of_record(value, fields, file.name, line, strict)
         if array and (sign := window.character()) == ",":
             window.at += 1
         elif array and sign != "]":
@@ -278,7 +292,7 @@ class _Window:
                 return self.held[self.at : self.at + 1]
             self.more()
 
-    def value(self, field: str) -> tuple[Any, bool]:
+    def value(self) -> tuple[Any, bool]:
         """The next value, and whether all its bytes were UTF-8."""
         size = _CHUNK
         while True:
@@ -308,11 +322,11 @@ class _Window:
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _comma_separated(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+def _comma_separated(file: OpenFile, fields: Fields, counts: Counter[str]) -> Iterator[Raw]:
     start = file.stream.peek(_CHUNK).split(b"\n")[0].decode("utf-8", "replace")
-    signs = [sign for sign in ",;\t|" if field in _cells(start, sign)]
+    signs = [sign for sign in ",;\t|" if fields.text in _cells(start, sign)]
     sign = signs[0] if signs else max(",;\t|", key=start.count)
-    yield from _quoted(file, field, sign)
+    yield from _quoted(file, fields, sign)
 
 
 def _cells(line: str, sign: str) -> list[str]:
@@ -322,32 +336,32 @@ def _cells(line: str, sign: str) -> list[str]:
         return []
 
 
-def _tab_separated(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+def _tab_separated(file: OpenFile, fields: Fields, counts: Counter[str]) -> Iterator[Raw]:
     """With quotes only if every cell that begins with one, in the first rows, also ends with one, as CSV's do."""
     start = file.stream.peek(_CHUNK).splitlines()[:-1]
     opened = [cell for line in start for cell in line.split(b"\t") if cell.startswith(b'"')]
     if opened and all(len(cell) > 1 and cell.endswith(b'"') for cell in opened):
-        yield from _quoted(file, field, "\t")
+        yield from _quoted(file, fields, "\t")
         return
-    place = columns = 0
+    place, other, columns = 0, -1, 0
     for number, line in file.lines():
         cells = line.rstrip(b"\r\n").split(b"\t")
         if columns == 0 and not line.isspace():
-            place, header = _place(field, [cell.decode("utf-8", "replace") for cell in cells], file.name, number)
+            names = [cell.decode("utf-8", "replace") for cell in cells]
+            (place, other), header = _places(fields, names, file.name, number)
             columns = len(cells)
             if header:
                 continue
         if len(cells) == columns:
-            yield number, cells[place], ()
+            yield number, cells[place], (), "" if other < 0 else group_of(cells[other].decode("utf-8", "replace"))
         elif not line.isspace():
             raise _ragged(file.name, number, len(cells), columns, "TAB")
 
 
-def _quoted(file: OpenFile, field: str, sign: str) -> Iterator[Raw]:
+def _quoted(file: OpenFile, fields: Fields, sign: str) -> Iterator[Raw]:
     """Cells in quotes may hold the sign and line ends; the line is the one on which a row begins."""
     csv.field_size_limit(min(sys.maxsize, RECORD))
-    place = columns = 0
-    began = 1
+    place, other, columns, began = 0, -1, 0, 1
 
     def lines() -> Iterator[str]:
         size = last = 0
@@ -363,11 +377,12 @@ def _quoted(file: OpenFile, field: str, sign: str) -> Iterator[Raw]:
     try:
         for cells in reader:
             if cells and columns == 0:
-                place, header = _place(field, cells, file.name, began)
+                (place, other), header = _places(fields, cells, file.name, began)
                 columns = len(cells)
                 cells = [] if header else cells
             if len(cells) == columns:
-                yield began, cells[place].encode("utf-8", "surrogateescape"), ()
+                group = "" if other < 0 else group_of(cells[other])
+                yield began, cells[place].encode("utf-8", "surrogateescape"), (), group
             elif cells and any(cells):
                 raise _ragged(file.name, began, len(cells), columns, repr(sign))
             began = reader.line_num + 1
@@ -377,17 +392,28 @@ def _quoted(file: OpenFile, field: str, sign: str) -> Iterator[Raw]:
         ) from None
 
 
-def _place(field: str, cells: list[str], name: str, line: int) -> tuple[int, bool]:
-    """The column's place, from 0, and whether this first row is a header (a number for a name: it is not)."""
+def _places(fields: Fields, cells: list[str], name: str, line: int) -> tuple[list[int], bool]:
+    """The columns of text and group, from 0 (-1: none asked for), and whether this first row is a header.
+
+    It is one if it has a name that is asked for.
+    """
     header = [cell.strip().strip('"') for cell in cells]
-    if field in header:
-        return header.index(field), True
-    if field.isdecimal() and 1 <= int(field) <= len(cells):
-        return int(field) - 1, False
-    raise BadInput(
-        f"{name}, line {line}: no column {field!r}; the columns are: {', '.join(cell[:30] for cell in header[:40])}; "
-        f"name one of them with --field, or its number (1 to {len(cells)}) if the file has no header"
-    )
+    named = fields.text in header or (fields.group in header and not fields.group.isdecimal() and fields.group != "")
+    found = []
+    for field, option in zip(fields, ("--field", "--group"), strict=True):
+        if named and field and field in header:
+            found.append(header.index(field))
+        elif field.isdecimal() and 1 <= int(field) <= len(cells):
+            found.append(int(field) - 1)
+        elif field:
+            there = ", ".join(cell[:30] for cell in header[:40])
+            raise BadInput(
+                f"{name}, line {line}: no column {field!r}; the columns are: {there}; name one of them with {option}, "
+                f"or its number (1 to {len(cells)}) if the file has no header"
+            )
+        else:
+            found.append(-1)
+    return found, named
 
 
 def _ragged(name: str, line: int, found: int, columns: int, sign: str) -> BadInput:
@@ -396,7 +422,7 @@ def _ragged(name: str, line: int, found: int, columns: int, sign: str) -> BadInp
     )
 
 
-def _parquet(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
+def _parquet(file: OpenFile, fields: Fields, counts: Counter[str]) -> Iterator[Raw]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
@@ -405,49 +431,64 @@ def _parquet(file: OpenFile, field: str, counts: Counter[str]) -> Iterator[Raw]:
         raise BadInput(f"{file.name}: Parquet inside of {file.compression}; unpack it first")
     try:
         with parquet.ParquetFile(file.path, pre_buffer=False, buffer_size=1 << 20) as table:
-            columns = wanted_columns(table.schema_arrow, field, file.name)
+            columns = wanted_columns(table.schema_arrow, fields, file.name)
             row = 1
             for batch in table.iter_batches(batch_size=256, columns=columns, use_threads=False):
                 file.share = row / max(1, table.metadata.num_rows)
-                yield from of_batch(batch, field, file.name, row)
+                yield from of_batch(batch, fields, file.name, row)
                 row += len(batch)
     except (ArrowException, OSError) as error:
         why = str(error).split("\n")[0]
         raise BadInput(f"{file.name}: damaged or incomplete Parquet file ({why}); fetch it again") from None
 
 
-def wanted_columns(schema: Any, field: str, name: str) -> list[str]:
-    """The text's column of an Arrow schema, and that of entities if there is one."""
+def wanted_columns(schema: Any, fields: Fields, name: str) -> list[str]:
+    """The columns of an Arrow schema that are read: the text's, the group's, and that of entities if there is one."""
     import pyarrow as pa
 
-    if field not in schema.names:
-        raise BadInput(
-            f"{name}: no column {field!r}; the columns are: {', '.join(schema.names[:40])}; name one with --field"
-        )
-    kind = schema.field(field).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+    for field, option in zip(fields, ("--field", "--group"), strict=True):
+        if field and field not in schema.names:
+            there = ", ".join(schema.names[:40])
+            raise BadInput(f"{name}: no column {field!r}; the columns are: {there}; name one with {option}")
+    field, group = fields
+    kind = _plain_type(schema.field(field).type)
+    if not _is_text(kind):
         texts = ", ".join(item.name for item in schema if "string" in str(item.type)) or "none"
         raise BadInput(f"{name}: column {field!r} is {kind}, not text; the columns of text are: {texts}")
-    return [field, *(["entities"] if "entities" in schema.names and field != "entities" else [])]
+    if group and not (_is_text(kind := _plain_type(schema.field(group).type)) or pa.types.is_integer(kind)):
+        raise BadInput(f"{name}: column {group!r} is {kind}; --group names one of text or whole numbers")
+    return list(
+        dict.fromkeys([field, *(["entities"] if "entities" in schema.names else []), *([group] if group else [])])
+    )
 
 
-def of_batch(batch: Any, field: str, name: str, row: int) -> Iterator[Raw]:
+def _plain_type(kind: Any) -> Any:
+    return getattr(kind, "value_type", kind) if str(kind).startswith("dictionary") else kind
+
+
+def _is_text(kind: Any) -> bool:
+    return str(kind) in ("string", "large_string", "string_view")
+
+
+def of_batch(batch: Any, fields: Fields, name: str, row: int) -> Iterator[Raw]:
     """The rows of an Arrow record batch, of which the first has the number `row`; missing texts are empty."""
     import pyarrow as pa
 
-    column = batch.column(field)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    texts = column.cast(pa.large_binary()).to_pylist()  # as bytes: whether they are UTF-8 is judged in one place
-    spans = batch.column("entities").to_pylist() if "entities" in batch.schema.names and field != "entities" else None
+    def column(field: str) -> Any:
+        found = batch.column(field)
+        return found.dictionary_decode() if pa.types.is_dictionary(found.type) else found
+
+    texts = column(fields.text).cast(pa.large_binary()).to_pylist()  # as bytes: one place judges whether they are UTF-8
+    spans = batch.column("entities").to_pylist() if {"entities"} & {*batch.schema.names} - {*fields} else None
+    groups = column(fields.group).to_pylist() if fields.group else None
     for i, text in enumerate(texts):
         text = text or b""
-        found = entities(spans[i], len(text.decode("utf-8", "replace")), f"{name}, row {row + i}") if spans else ()
-        yield row + i, text, found
+        where = f"{name}, row {row + i}"
+        found = entities(spans[i], len(text.decode("utf-8", "replace")), where) if spans else ()
+        yield row + i, text, found, group_of(groups[i], where, fields.group) if groups else ""
 
 
-READERS: dict[str, Callable[[OpenFile, str, Counter[str]], Iterator[Raw]]] = {
+READERS: dict[str, Callable[[OpenFile, Fields, Counter[str]], Iterator[Raw]]] = {
     "blank-line": _between_blank_lines,
     "line": _one_a_line,
     "sentence-line": _between_blank_lines,

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from masklab.corpus.formats import Raw, of_batch, wanted_columns
+from masklab.corpus.formats import Fields, Raw, of_batch, wanted_columns
 from masklab.errors import BadInput
 
 _KNOWN = ("config", "split", "column", "revision")
 _ROWS = 256  # at a time
 
 
-def rows(given: str, field: str) -> Iterator[Raw]:
-    """The rows in order, numbered from 1, with the text of one column."""
+def rows(given: str, fields: Fields) -> Iterator[Raw]:
+    """The rows in order, numbered from 1, with the text of one column, and the group that another names."""
     try:
         from datasets.exceptions import DatasetsError
         from pyarrow import ArrowException
@@ -28,12 +28,12 @@ def rows(given: str, field: str) -> Iterator[Raw]:
     wrong = [item for item in options if item not in _KNOWN]
     if wrong or not name:
         raise BadInput(f"{given}: write hub:OWNER/NAME, and after it with commas any of: {'=, '.join(_KNOWN)}=")
-    field, row = options.get("column", field), 1
+    fields, row = fields._replace(text=options.get("column", fields.text)), 1
     try:
         for table in _opened(name, options).with_format("arrow").iter(_ROWS):
-            columns = wanted_columns(table.schema, field, given)
+            columns = wanted_columns(table.schema, fields, given)
             for batch in table.select(columns).to_batches():
-                yield from of_batch(batch, field, given, row)
+                yield from of_batch(batch, fields, given, row)
                 row += len(batch)
     except (DatasetsError, ArrowException, ValueError, OSError) as error:
         why = " ".join(str(error).split())[:300]

@@ -32,6 +32,7 @@ _WORDS = 16  # in a shingle
 _KEEP = 4  # one shingle in so many is noted, until there are too many
 _SHINGLES = 32_000_000  # 384 MB on disk while preparing; with more, every second one is let go
 _AT_ONCE = 2_000_000  # shingles sorted in memory
+_SLAB = 1 << 18  # documents looked at together
 _PRIME = (1 << 61) - 1
 
 
@@ -75,7 +76,7 @@ def _seen(work: Work, documents: int) -> Seen:
 
 _NOTHING: dict[str, Any] = {
     "given": 0, "chain": 0, "empty": 0, "duplicates": 0, "documents": 0, "characters": 0, "bytes": 0, "blocks": 0,
-    "compressed": 0, "shingles": 0, "keep": _KEEP, "zeros": [0] * 65, "done": False,
+    "compressed": 0, "shingles": 0, "keep": _KEEP, "zeros": [0] * 65, "named": 0, "done": False,
 }  # fmt: skip
 
 
@@ -194,7 +195,14 @@ def _record(document: Document) -> dict[str, Any]:
         record["line"] = document.line
     if document.entities:
         record["entities"] = document.entities
+    if document.group:
+        record["group"] = document.group
     return record
+
+
+def _key(group: str) -> int:
+    """A number for a group's name; 0: no group."""
+    return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8).digest(), "little") or 1 if group else 0
 
 
 class _Writer:
@@ -210,6 +218,7 @@ class _Writer:
         self.digests = Growing(scratch / "digests.npy", "<u8", 4, documents)
         self.hashes = Growing(scratch / "hashes.npy", "<u8", None, state["shingles"])
         self.of = Growing(scratch / "documents.npy", "<u4", None, state["shingles"])
+        self.named = Growing(scratch / "named.npy", "<u8", None, documents)
         if not state["blocks"]:
             self.blocks.add(np.zeros((1, 2)))
 
@@ -223,9 +232,12 @@ class _Writer:
         self.of.add(document + state["documents"])
         self._thin(hashes)
         self.digests.add(found["digests"])
+        named = np.array([_key(document.group) for document in block], np.uint64)
+        self.named.add(named)
         state |= given
         for name, more in (("documents", len(block)), ("characters", found["characters"]), ("bytes", found["bytes"]),
-                           ("compressed", len(frame)), ("blocks", 1), ("shingles", len(hashes))):  # fmt: skip
+                           ("compressed", len(frame)), ("blocks", 1), ("shingles", len(hashes)),
+                           ("named", int(np.count_nonzero(named)))):  # fmt: skip
             state[name] += more
         self.blocks.add(np.array([[state["documents"], state["compressed"]]]))
         tell(At("reading", state["documents"], state["bytes"], None))
@@ -242,7 +254,7 @@ class _Writer:
     def _commit(self) -> None:
         self.text.flush()
         os.fsync(self.text.fileno())
-        for file in (self.blocks, self.digests, self.hashes, self.of):
+        for file in (self.blocks, self.digests, self.hashes, self.of, self.named):
             file.sync()
         self.work.commit(text=self.state)
 
@@ -253,13 +265,66 @@ class _Writer:
         self.text.flush()
         os.fsync(self.text.fileno())
         self.text.close()
-        for file in (self.blocks, self.digests, self.hashes, self.of):
+        for file in (self.blocks, self.digests, self.hashes, self.of, self.named):
             file.close()
         self.work.commit(text=self.state)
 
 
-def groups(work: Work) -> tuple[np.ndarray, np.ndarray]:
-    """The documents that share a stretch of text with another, in order, and the first of each one's group.
+def groups(work: Work) -> dict[str, Any]:
+    """Find what must stay together: documents with a stretch of text in common, and those of one named group.
+
+    Written into the scratch folder: roots.npy (documents,) the first document of each one's group, and sizes.npy
+    (documents,) how many have it for their first. Returned are counts.
+    """
+    total = work.state["text"]["documents"]
+    roots = np.lib.format.open_memmap(work.scratch / "roots.npy", "w+", "<u4", (total,))
+    sizes = np.lib.format.open_memmap(work.scratch / "sizes.npy", "w+", "<u4", (total,))
+    for at in range(0, total, _SLAB):
+        roots[at : at + _SLAB] = np.arange(at, min(at + _SLAB, total))
+    found: dict[str, Any] = {}
+    if work.state["text"]["named"]:
+        found = _join_named(np.load(work.scratch / "named.npy", mmap_mode="r"), roots)
+    pairs = _alike(work)
+    near = np.unique(pairs[:, 0], return_counts=True)[1]
+    if len(pairs):
+        ids, first = joined(roots[pairs].astype(np.int64))
+        for at in range(0, total, _SLAB):
+            some = roots[at : at + _SLAB]
+            place = np.minimum(np.searchsorted(ids, some), len(ids) - 1)
+            some[:] = np.where(ids[place] == some, first[place], some)
+    largest = 0
+    for at in range(0, total, _SLAB):
+        np.add.at(sizes, roots[at : at + _SLAB], 1)
+    for at in range(0, total, _SLAB):
+        largest = max(largest, int(sizes[at : at + _SLAB].max()))
+    return {**found, "near": len(near), "largest_near": int(near.max(initial=1)), "largest": largest}
+
+
+def _join_named(named: np.ndarray, roots: np.ndarray) -> dict[str, Any]:
+    """Set the root of each document of a named group to the first of its group.
+
+    Names are sorted some millions at a time, as shingles are.
+    """
+    parts = 1 << max(0, len(named) // _AT_ONCE).bit_length()
+    count, largest, example = 0, 0, 0
+    for part in range(parts):
+        keys, numbers = [], []
+        for at in range(0, len(named), _SLAB):
+            some = named[at : at + _SLAB]
+            wanted = np.flatnonzero((some != 0) & (_first_bits(some, parts) == part))
+            keys.append(some[wanted])
+            numbers.append(wanted + at)
+        key, number = np.concatenate(keys), np.concatenate(numbers)
+        _, first, which, each = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+        roots[number] = number[first][which]
+        count += len(first)
+        if len(each) and each.max() > largest:
+            largest, example = int(each.max()), int(number[first[each.argmax()]])
+    return {"named": count, "largest_named": largest, "example": example}
+
+
+def _alike(work: Work) -> np.ndarray:
+    """(n, 2): for each document that shares a stretch of text with others, the first of them, and it.
 
     Shingles are sorted some millions at a time: those with the same first bits, one after the other.
     """
@@ -278,7 +343,7 @@ def groups(work: Work) -> tuple[np.ndarray, np.ndarray]:
             found = sharing(np.concatenate([h for h, _ in some]), np.concatenate([d for _, d in some]))
             ids, roots = joined(np.concatenate([pairs, found]))
             pairs = np.stack([roots, ids], 1)
-    return pairs[:, 1], pairs[:, 0]
+    return pairs
 
 
 def _first_bits(hashes: np.ndarray, parts: int) -> np.ndarray:

@@ -88,12 +88,13 @@ def prepare(
         "seed": seed,
         "keep_duplicates": keep_duplicates,
         "sentences": mode,
+        "group": getattr(documents, "group", ""),
     }
     with Work(path, asked, say) as work, _room(path):
         if not work.resumed:
             _expect(path, documents, say)
         _text(work, documents, keep_duplicates, workers, inputs, tell, say)
-        _split(work, held_out, seed, tell)
+        _split(work, held_out, seed, asked["group"], tell)
         about = _about(work, held_out, seed, mode)
         name = _vocabulary(work, work.new, work.new, tokenizer, kind, lowercase, about, tell)
         _expect_tokens(path, about)
@@ -163,18 +164,33 @@ def _text(work: Work, documents: Iterable[Document | str], keep_duplicates: bool
     work.commit(read=dict(documents.counts) if reading else {}, said=documents.summary() if reading else [])
 
 
-def _split(work: Work, share: float, seed: int, tell: Tell) -> None:
+def _split(work: Work, share: float, seed: int, by: str, tell: Tell) -> None:
     if "split" in work.state:
         return
-    total = work.state["text"]["documents"]
-    tell(At("holding out", total, work.state["text"]["bytes"], None))
-    members, roots = groups(work)
-    digests = np.memmap(work.scratch / "digests.npy", np.uint8, "r", 128, (total, 32))
+    text = work.state["text"]
+    if by and not text["named"]:
+        raise BadInput(f"no document has anything in {by!r}, which --group names; name another field, or leave it out")
+    total = text["documents"]
+    tell(At("holding out", total, text["bytes"], None))
+    found = groups(work)
+    roots, sizes, named = (mapped(work.scratch / f"{name}.npy") for name in ("roots", "sizes", "named"))
+    digests = np.memmap(work.scratch / "digests.npy", np.uint8, "r", 128, (total, 32)).view(np.ndarray)
     held = np.lib.format.open_memmap(work.new / "held_out.npy", "w+", bool, (total,))
-    held[choose(digests, members, roots, share, seed)] = True
+    chosen = choose(digests, roots, sizes, share, seed)
+    held[chosen] = True
     held.flush()
-    sizes = np.unique(roots, return_counts=True)[1]
-    work.commit(split={"near_duplicate_groups": len(sizes), "largest_group": int(sizes.max()) if len(sizes) else 1})
+    split: dict[str, Any] = {"near_duplicate_groups": found["near"], "largest_group": found["largest_near"]}
+    if text["named"]:
+        split["groups"] = {
+            "by": by or "group",
+            "count": found["named"],
+            "held_out": len(np.setdiff1d(named[chosen], [0])),
+            "without": total - text["named"],  # documents
+            "largest": _document(work.new, found["example"]).group,
+            "documents_of_largest": found["largest_named"],
+            "largest_with_near_duplicates": found["largest"],  # documents, of one group or of several that share copies
+        }
+    work.commit(split=split)
 
 
 def _about(work: Work, share: float, seed: int, mode: str) -> dict[str, Any]:
@@ -327,13 +343,18 @@ def _examples(work: Work, about: dict[str, Any]) -> dict[str, Any]:
     total, count = about["documents"], len(blocks) - 1
     shown = []
     for number in sorted({total * i // 4 for i in (1, 2, 3)}):
-        block = int(np.searchsorted(blocks[:, 0], number, side="right")) - 1
-        document = next(islice(read_block(work.new, blocks, block), number - int(blocks[block, 0]), None))
+        document = _document(work.new, number)
         text = document.text
         shown.append({"source": document.source, "line": document.line, "characters": len(text), "begins": text[:300]})
     spread = sorted({count * i // 10 for i in range(10)})
     texts = (document.text for block in spread for document in islice(read_block(work.new, blocks, block), 20))
     return {"examples": {"documents": shown, "sentences": sentence_rules.examples(texts, about["sentences_by"])}}
+
+
+def _document(folder: Path, number: int) -> Document:
+    blocks = np.load(folder / "blocks.npy")
+    block = int(np.searchsorted(blocks[:, 0], number, side="right")) - 1
+    return next(islice(read_block(folder, blocks, block), number - int(blocks[block, 0]), None))
 
 
 def _note_cost(work: Work, folder: Path, workers: int) -> None:
@@ -377,5 +398,43 @@ def summary(store: Store) -> list[str]:
         f"held out: {counted(kept['documents'], 'document')}, {counted(kept['tokens'], 'token')}; "
         f"{counted(near, 'group')} of near-duplicates, the largest of {d['largest_group']:,}, each on one side"
     )
+    if groups := d.get("groups"):
+        without = f"; {counted(groups['without'], 'document')} of none" if groups["without"] else ""
+        lines.append(
+            f"{counted(groups['count'], 'group')} by {groups['by']}, the largest, {_named(groups)}, of "
+            f"{groups['documents_of_largest']:,}; {groups['held_out']:,} of them held out, each on one side{without}"
+        )
+    lines += split_warnings(d)
     lines.append(f"corpus {d['corpus'][:16]}, {cost['seconds']:,.0f} s, {_size(cost['peak_memory'])} of memory at most")
     return lines
+
+
+def split_warnings(d: dict[str, Any]) -> list[str]:
+    """What is wrong with the held-out part of a described corpus, and what to do about it."""
+    total, groups, kept = d["documents"], d.get("groups"), d["parts"]["held_out"]["documents"]
+    together = groups["largest_with_near_duplicates"] if groups else d["largest_group"]
+    if not d["held_out"] or total < 2:
+        return []
+    if groups and groups["documents_of_largest"] > total / 2:
+        return [
+            f"{groups['documents_of_largest'] / total:.0%} of the documents have one {groups['by']}, {_named(groups)}: "
+            f"{'what is held out is unlike them' if kept else 'nothing can be held out'}; name a field that divides "
+            f"finer (--group), or none"
+        ]
+    if together > total / 2:
+        return [
+            f"{together / total:.0%} of the documents hang together by passages that they share: "
+            f"{'what is held out is unlike them' if kept else 'nothing can be held out'}; drop near-duplicates first: "
+            f"masklab clean TEXT --out clean.jsonl.zst"
+        ]
+    if groups and abs(kept - d["held_out"] * total) > max(1, d["held_out"] * total / 2):
+        return [
+            f"{kept / total:.1%} of the documents are held out, not {d['held_out']:.1%}, as groups by {groups['by']} "
+            f"are large; say another --held-out, or name a field that divides finer (--group)"
+        ]
+    return []
+
+
+def _named(groups: dict[str, Any]) -> str:
+    name = groups["largest"]
+    return f"“{name[:60]}{'…' if len(name) > 60 else ''}”"

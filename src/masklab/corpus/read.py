@@ -21,7 +21,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 from masklab.corpus import hub_data
 from masklab.corpus.document import Document, without_surrogates
-from masklab.corpus.formats import FORMATS, READERS, SHOWN, Format, Raw, recognised
+from masklab.corpus.formats import FORMATS, READERS, RECORDS, SHOWN, Fields, Format, Raw, recognised
 from masklab.corpus.open_file import (
     CONTROL,
     LONGEST,
@@ -50,6 +50,7 @@ Say = Callable[[str], None]
 Errors = Literal["refuse", "replace", "skip"]
 _SHOW = 3  # files of each format of which examples are said
 _HUB = "a data set of the hub"
+_FILE = "@file"
 _BYTES = re.compile("[\udc80-\udcff]")
 _document: Callable[[tuple[Any, ...]], Document] = partial(tuple.__new__, Document)  # in a third of the time
 
@@ -80,13 +81,15 @@ def documents(
     *,
     encoding: str = "auto",
     encoding_errors: Errors = "refuse",
+    group: str = "",
 ) -> "Reading":
     """The documents of files, folders, patterns, "-" (standard input) and "hub:OWNER/NAME", in that order.
 
     format: of all the files; "auto" recognises each by itself. text_field: the field, column or (a table without
     header) column number that holds the text. encoding: Python's name of it; "auto" is UTF-8, or what a byte-order mark
     says. encoding_errors: documents with bytes that the encoding does not explain are refused, left out ("skip") or
-    read with U+FFFD in their place. `say` is told, a line a file, what it was taken for, with three examples.
+    read with U+FFFD in their place. group: the field or column that says which documents belong together, or "@file":
+    those of a file do. `say` is told, a line a file, what it was taken for, with three examples.
     """
     listed = [paths] if isinstance(paths, str | Path) else list(paths)
     if not listed:
@@ -96,7 +99,7 @@ def documents(
     if encoding_errors not in ("refuse", "replace", "skip"):
         raise BadInput(f"encoding_errors={encoding_errors!r}: choose one of: refuse, replace, skip")
     must_be_encoding(encoding)
-    return Reading(listed, format, text_field, encoding, encoding_errors, say)
+    return Reading(listed, format, Fields(text_field, group), encoding, encoding_errors, say)
 
 
 def detect(path: str | Path, text_field: str = "text") -> Detected:
@@ -116,9 +119,11 @@ class Reading:
       nul and control (characters; kept), parted (cuts in documents longer than 16 MB), unclosed (<doc> without </doc>).
     """
 
-    def __init__(self, paths: list[str | Path], format: Format, field: str, encoding: str, errors: Errors,
+    def __init__(self, paths: list[str | Path], format: Format, fields: Fields, encoding: str, errors: Errors,
                  say: Say | None):  # fmt: skip
-        self.field, self.encoding, self.errors = field, encoding, errors
+        self.field, self.group = fields
+        self.encoding, self.errors = encoding, errors
+        self._fields = fields._replace(group="") if self.group == _FILE else fields
         self.counts: Counter[str] = Counter()
         self._say = say or (lambda message: None)
         self._spools: list[Any] = []  # temporary files, which vanish with this object
@@ -244,6 +249,11 @@ class Reading:
                 file.left_out = str(error).removeprefix(f"{file.name} ").split(";")[0]
                 return
             file.format = found
+            if self._fields.group and found not in RECORDS:
+                raise BadInput(
+                    f"{file.name}: read as {SHOWN[found]}, so there is no field {self.group!r}; say --group @file if "
+                    f"the documents of a file belong together, or give JSON lines, a table or Parquet"
+                )
         said[file.format] += 1
         told = f"{file.name}: {_as_what(file.format, why, other)}"
         if said[file.format] > _SHOW:
@@ -272,20 +282,21 @@ class Reading:
 
     def _of_file(self, file: FileRead) -> Iterator[Document]:
         if file.format == "hub":
-            yield from self._counted(file, hub_data.rows(file.name, self.field))
+            yield from self._counted(file, hub_data.rows(file.name, self._fields))
             return
         with OpenFile(file.path, self.encoding, file.name) as opened:
             self._open = opened
             try:
-                yield from self._counted(file, READERS[file.format](opened, self.field, self.counts))
+                yield from self._counted(file, READERS[file.format](opened, self._fields, self.counts))
             finally:
                 self._open = None
 
     def _counted(self, file: FileRead, raws: Iterable[Raw]) -> Iterator[Document]:
         counts, name = self.counts, file.name
+        same = name if self.group == _FILE else ""
         number = size = 0
         try:
-            for line, data, entities in raws:
+            for line, data, entities, group in raws:
                 if isinstance(data, str):
                     text = data
                     try:
@@ -314,7 +325,7 @@ class Reading:
                     counts["damaged"] += text.count("\ufffd")
                 number += 1
                 size += len(data)
-                yield _document((text, name, line, entities))
+                yield _document((text, name, line, entities, same or group))
         finally:
             counts["documents"] += number
             counts["bytes"] += size
