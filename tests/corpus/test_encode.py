@@ -155,7 +155,7 @@ def test_forgetting_and_long_words_change_nothing(monkeypatch):
         encoder = Encoder(FAMILIES[family])
         for text in texts:
             same(FAMILIES[family], encoder, [text, text])
-        assert encoder._used <= 10 + 4 * len(TEXT)
+        assert encoder._met.count <= 10 + 4 * len(TEXT)
 
 
 def test_unknown_cuts_are_left_to_the_library():

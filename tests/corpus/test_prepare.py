@@ -82,7 +82,7 @@ def test_any_text_comes_back(texts, keep):
 def test_a_very_long_document_is_tokenised_in_stretches(tmp_path, monkeypatch):
     text = "\n".join(TEXTS[:10])
     whole = run([text, "other"], tmp_path / "whole", TOKENIZER, held_out=0)
-    monkeypatch.setattr(encode, "LONGEST", 100)
+    monkeypatch.setattr(encode, "STRETCH", 100)
     pieces = run([text, "other"], tmp_path / "pieces", TOKENIZER, held_out=0)
     assert contents(whole.path) == contents(pieces.path)
 

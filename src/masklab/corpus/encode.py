@@ -10,16 +10,17 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice, repeat
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from masklab.corpus.met import LONGEST, Met, put
 from masklab.corpus.tokenizer import Tokenizer
-from masklab.corpus.units import code_points, word_bits
+from masklab.corpus.units import code_points, kinds, space, word_bits
 
-LONGEST = 500_000  # characters; a longer text is tokenised in stretches, cut at a line end or a space
-_KEPT = 40  # longer stretches hardly ever come again
+STRETCH = 500_000  # characters; a longer text is tokenised in stretches, cut at a line end or a space
+_AT_ONCE = 250_000  # characters worked on together: what numpy makes of them stays in the processor's cache
 _TOGETHER = 1000  # short stretches tokenised as one text
 _ENTRIES = 400_000  # stretches remembered, about 100 MB; all are forgotten when there are more
 
@@ -40,75 +41,90 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
         self._cuts = cuts(tokenizer)
-        self._any_side = self._cuts not in (None, _AT_SPACE, _AT_WHITE)
         self._forget()
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
-        pieces: list[str] = []  # they join to the texts
-        ends = []
-        for text in texts:
+        """The tokens of the texts, found for some hundred thousand characters at a time."""
+        found = [_nothing(self.tokenizer)]
+        owner, held, size, begun = [], [], 0, 0
+        for number, text in enumerate(texts):
             for stretch in stretches(text):
-                pieces += self._cuts.findall(stretch) if self._cuts else [stretch]
-            ends.append(len(pieces))
-        count = len(pieces)
-        entry = np.fromiter(map(self._entry.get, pieces, repeat(-1)), np.int64, count)
-        extra = self._learn(pieces, entry)
-        length = np.fromiter(map(len, pieces), np.int64, count)
+                if size and size + len(stretch) > _AT_ONCE:
+                    found.append(self._some(held, begun))
+                    held, size, begun = [], 0, begun + size
+                if stretch:
+                    owner.append(number)
+                    held.append(stretch)
+                    size += len(stretch)
+        if held:
+            found.append(self._some(held, begun))
+        ids, begin, end, words, lengths = map(np.concatenate, zip(*found, strict=True))
+        return Tokens(ids, begin, end, words, np.bincount(owner, lengths, len(texts)).astype(np.int64))
+
+    def _some(self, texts: list[str], begun: int) -> Tokens:
+        """Tokens of texts, none empty, before which there were so many characters."""
+        text = "".join(texts)
+        code = code_points(text)
+        bounds = np.cumsum([0, *map(len, texts)])
+        starts = np.zeros(len(code) + 1, bool)
+        starts[bounds] = True
+        starts = starts[:-1]
+        if self._cuts:
+            starts |= self._cuts.inside(code, bounds)
+        start = np.flatnonzero(starts)
+        length = np.diff(start, append=len(code))
+        hashes, entry = self._met.find(code, start, length)
+        missing = np.flatnonzero(entry < 0)
+        if len(missing):
+            a, b = start[missing], start[missing] + length[missing]
+            pieces = [text[i:j] for i, j in zip(a.tolist(), b.tolist(), strict=True)]
+            entry[missing] = self._learn(pieces, hashes[missing])
         sizes = self._first[entry + 1] - self._first[entry]
         behind = np.cumsum(sizes)
-        total = int(behind[-1]) if count else 0
-        place = np.arange(total) + np.repeat(self._first[entry] - behind + sizes, sizes)
-        shift = np.repeat(np.cumsum(length) - length, sizes)
-        bounds = np.append(0, behind)[np.array([0, *ends])]
+        place = np.arange(behind[-1]) + np.repeat(self._first[entry] - behind + sizes, sizes)
+        shift = np.repeat(start + begun, sizes)
+        upto = np.append(0, behind)[np.searchsorted(start, bounds)]
         found = Tokens(
-            self._ids[place], self._begin[place] + shift, self._end[place] + shift, self._words[place], np.diff(bounds)
+            self._ids[place], self._begin[place] + shift, self._end[place] + shift, self._words[place], np.diff(upto)
         )
-        if extra:  # the long ones are not kept
-            self._used -= extra
-        if self._used > _ENTRIES:
+        if self._met.count > _ENTRIES:
             self._forget()
         return found
 
     def _forget(self) -> None:
-        self._entry: dict[str, int] = {}
-        self._used = 0  # entries; entry i has the tokens first[i] to first[i + 1]
+        self._met = Met()  # piece i of these has the tokens first[i] to first[i + 1]
         self._first = np.zeros(1 << 10, np.int64)
         self._ids = np.zeros(1 << 12, self.tokenizer.dtype)
         self._begin, self._end = np.zeros(1 << 12, np.int32), np.zeros(1 << 12, np.int32)
         self._words = np.zeros(1 << 12, np.uint8)
 
-    def _learn(self, pieces: list[str], entry: np.ndarray) -> int:
-        """Tokenise the pieces that have no entry (-1) and give them one; how many of the entries are not to be kept."""
-        missing = np.flatnonzero(entry < 0).tolist()
-        if not missing:
-            return 0
-        number = dict.fromkeys([pieces[i] for i in missing], 0)
-        kept = [piece for piece in number if len(piece) <= _KEPT]
-        together = [piece for piece in kept if self._joinable(piece)]
-        alone = [piece for piece in kept if not self._joinable(piece)]
-        alone += [piece for piece in number if len(piece) > _KEPT]
-        new = together + alone
+    def _learn(self, pieces: list[str], hashes: np.ndarray) -> list[int]:
+        """Tokenise pieces that were not met: the place of each in the tables. Long ones stay there until the next."""
+        number = dict(zip(pieces, range(len(pieces)), strict=True))
+        short = [piece for piece in number if len(piece) <= LONGEST]
+        together = [piece for piece in short if self._joinable(piece)]
+        alone = [piece for piece in short if not self._joinable(piece)]
+        kept = together + alone
+        new = kept + [piece for piece in number if len(piece) > LONGEST]
         ids, begin, end, words, sizes = map(
-            np.concatenate, zip(self._joined(together), self._tokenised(alone), strict=True)
+            np.concatenate, zip(self._joined(together), self._tokenised(new[len(together) :]), strict=True)
         )
-        held, used = int(self._first[self._used]), self._used
-        self._first = _room(self._first, used + len(new) + 1)
-        self._first[used + 1 : used + 1 + len(new)] = held + np.cumsum(sizes)
+        used = self._met.count
+        held = int(self._first[used])
+        self._first = put(self._first, used + 1, held + np.cumsum(sizes))
         self._ids, self._begin, self._end, self._words = (
-            _put(table, held, values)
+            put(table, held, values)
             for table, values in ((self._ids, ids), (self._begin, begin), (self._end, end), (self._words, words))
         )
+        self._met.add(kept, hashes[[number[piece] for piece in kept]])
         number = dict(zip(new, range(used, used + len(new)), strict=True))
-        entry[missing] = [number[pieces[i]] for i in missing]
-        self._entry.update(islice(number.items(), len(kept)))
-        self._used += len(new)
-        return len(new) - len(kept)
+        return [number[piece] for piece in pieces]
 
     def _joinable(self, piece: str) -> bool:
         """May this piece stand between others in one text, with the same result?"""
         if self._cuts is None:
             return False
-        return self._any_side or (piece[0] == " " and _PLAIN_END.search(piece) is not None)
+        return self._cuts.plain is None or (piece[0] == " " and _PLAIN_END.search(piece) is not None)
 
     def _joined(self, pieces: list[str]) -> tuple[np.ndarray, ...]:
         """As `_tokenised`, for short pieces: many in one text, as each call of the library takes its time."""
@@ -135,44 +151,34 @@ class Encoder:
         begin, end = spans[::2] + shift, spans[1::2] + shift
         fresh = np.zeros(total, bool)
         fresh[(np.cumsum(sizes) - sizes)[sizes > 0]] = True
-        text = "".join(pieces)
-        bits = word_bits(code_points(text), begin, end, fresh)
-        begin = _visible(text, begin, end)
+        code = code_points("".join(pieces))
+        bits = word_bits(code, begin, end, fresh)
+        begin = _visible(code, begin, end)
         return ids, begin - shift, end - shift, bits, sizes
 
 
 def stretches(text: str) -> Iterator[str]:
     """A very long text in stretches that join to it again: one encoding of it all would take gigabytes."""
-    while len(text) > LONGEST:
-        cut = text.rfind("\n", 1, LONGEST) if "\n" in text[1:LONGEST] else text.rfind(" ", 1, LONGEST)
-        cut = cut if cut > 0 else LONGEST
+    while len(text) > STRETCH:
+        cut = text.rfind("\n", 1, STRETCH) if "\n" in text[1:STRETCH] else text.rfind(" ", 1, STRETCH)
+        cut = cut if cut > 0 else STRETCH
         yield text[:cut]
         text = text[cut:]
     yield text
 
 
-def _visible(text: str, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+def _visible(code: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Each token's first character that is no white space; some tokenizers count the space before a word, some do not,
     and some only at the beginning of a text. A token of white space alone keeps its own."""
-    letter = np.array([*map(str.isspace, text), False])
-    n = len(text)
-    first = np.minimum.accumulate(np.where(letter, n, np.arange(n + 1))[::-1])[::-1][begin]
+    blank = np.append(space(kinds(code)), False)
+    n = len(code)
+    first = np.minimum.accumulate(np.where(blank, n, np.arange(n + 1))[::-1])[::-1][begin]
     return np.where(first < end, first, begin)
 
 
-def _room(table: np.ndarray, size: int) -> np.ndarray:
-    """The table, or a copy with room for at least `size`."""
-    if size <= len(table):
-        return table
-    larger = np.zeros(max(size, 2 * len(table)), table.dtype)
-    larger[: len(table)] = table
-    return larger
-
-
-def _put(table: np.ndarray, at: int, values: np.ndarray) -> np.ndarray:
-    table = _room(table, at + len(values))
-    table[at : at + len(values)] = values
-    return table
+def _nothing(tokenizer: Tokenizer) -> Tokens:
+    none = np.zeros(0, np.int64)
+    return Tokens(none.astype(tokenizer.dtype), none, none, none.astype(np.uint8), none)
 
 
 # --- where a tokenizer may be relied on to cut -----------------------------------------------------------------------
@@ -186,8 +192,6 @@ _PLAIN = r"0-9A-Za-z!-/:-@\[-`{-~\u00c0-\u0236\u0386-\u0481\u04d0-\u052f\u05d0-\
 _PLAIN += r"\u0904-\u0939\u1e00-\u1eff\u2010-\u2016\u2018-\u2027\u2030-\u203d\u203f-\u205e\u3001-\u3029\u3041-\u3096"
 _PLAIN += r"\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3\uff01-\uff5e"
 _PLAIN_END = re.compile(rf"[{_PLAIN}]\Z")
-_AT_SPACE = re.compile(rf" *[^ ]+(?:(?<![{_PLAIN}]) +[^ ]+)*| +")
-_AT_WHITE = re.compile(rf"[{_WHITE}]*[^{_WHITE}]+(?:(?<![{_PLAIN}])[{_WHITE}]+[^{_WHITE}]+)*|[{_WHITE}]+")
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _GPT4 = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _SPLITS = {  # patterns of which no match has white space behind a visible character, but for line ends
@@ -198,9 +202,44 @@ _SPLITS = {  # patterns of which no match has white space behind a visible chara
 }
 
 
-def cuts(tokenizer: Tokenizer) -> re.Pattern[str] | None:
-    """A pattern whose matches, side by side, are stretches of text that this tokenizer treats one by one; None: it is
-    not known where it cuts."""
+class Cuts(NamedTuple):
+    """Where a tokenizer cuts: (0x110000,) bool each, by code point.
+
+    Pieces begin with white space, if there is any. Where there is none, they begin before and behind a `single` sign.
+    White space is a cut only behind a `plain` character, if those are given, or at the end of the text.
+    """
+
+    white: np.ndarray
+    single: np.ndarray | None = None
+    plain: np.ndarray | None = None
+
+    def inside(self, code: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        """(characters,) bool: the pieces' first characters, not counting where texts begin.
+
+        code: (characters,) of texts, none empty; bounds: (texts + 1,) their first characters, and the end.
+        """
+        white = self.white[code]
+        run = white.copy()
+        run[1:] &= ~white[:-1]
+        run[bounds[:-1]] = white[bounds[:-1]]
+        if self.plain is None:
+            assert self.single is not None
+            single = self.single[code]
+            found = run | single
+            found[1:] |= single[:-1]
+            found[1:] &= ~white[:-1]
+            return found
+        found = run.copy()
+        found[1:] &= self.plain[code[:-1]]
+        last = bounds[1:] - 1
+        last = last[white[last]]  # of texts that end in white space: where does that begin?
+        if len(last):
+            found[np.maximum.accumulate(np.where(run, np.arange(len(code)), 0))[last]] = True
+        return found
+
+
+def cuts(tokenizer: Tokenizer) -> Cuts | None:
+    """Where a text may be cut into stretches that this tokenizer treats one by one; None: it is not known."""
     made: dict[str, Any] = json.loads(tokenizer.inner.to_str())
     before, model = made["pre_tokenizer"], made["model"]
     steps = _flat(made["normalizer"], "normalizers")
@@ -211,7 +250,7 @@ def cuts(tokenizer: Tokenizer) -> re.Pattern[str] | None:
         if [step["type"] for step in steps] != ["BertNormalizer"]:
             return None
         single = _signs(tokenizer) + (_CHINESE if steps[0]["handle_chinese_chars"] else "")
-        return re.compile(f"[{_WHITE}]*(?:[{single}]|[^{_WHITE}{single}]+)|[{_WHITE}]+")
+        return Cuts(_those(_WHITE), single=_those(single))
     if not all(_local(step) for step in steps):
         return None
     parts = _flat(before, "pretokenizers")
@@ -219,15 +258,23 @@ def cuts(tokenizer: Tokenizer) -> re.Pattern[str] | None:
         return None  # the first word's offsets are not those of the others
     kinds = [step["type"] for step in parts]
     splits = [step["pattern"].get("Regex") for step in parts if step["type"] == "Split"]
+    at_white, at_space = (Cuts(_those(white), plain=_those(_PLAIN)) for white in (_WHITE, " "))
     if kinds == ["ByteLevel"] and parts[0].get("use_regex", True):
-        return _AT_WHITE
+        return at_white
     if kinds == ["WhitespaceSplit", "Metaspace"]:
-        return _AT_WHITE
+        return at_white
     if kinds == ["Metaspace"] and parts[0].get("split", True):
-        return _AT_SPACE
+        return at_space
     if kinds in (["Split", "ByteLevel"], ["Split", "Metaspace"]) and splits[0] in _SPLITS:
-        return _AT_SPACE if parts[0]["behavior"] == "Isolated" and not parts[0]["invert"] else None
+        return at_space if parts[0]["behavior"] == "Isolated" and not parts[0]["invert"] else None
     return None
+
+
+def _those(characters: str) -> np.ndarray:
+    """(0x110000,) bool: is it in the brackets of a regular expression? None is of those beyond U+FFFF."""
+    found = np.zeros(0x110000, bool)
+    found[[match.start() for match in re.finditer(f"[{characters}]", "".join(map(chr, range(1 << 16))))]] = True
+    return found
 
 
 def _flat(step: dict[str, Any] | None, inside: str) -> list[dict[str, Any]]:

@@ -127,7 +127,8 @@ def _unigram(sample: list[str], size: int, lowercase: bool) -> tokenizers.Tokeni
     alphabet = _alphabet(spelled, size)
     _must_hold(size, len(SPECIALS) + len(alphabet))
     scores = unigram.learn(counts, alphabet, size - len(SPECIALS))
-    entries = [(name, 0.0) for name in SPECIALS.values()] + scores
+    # the library reads numbers of more digits back a little wrong, and the vocabulary would no longer be the same one
+    entries = [(name, 0.0) for name in SPECIALS.values()] + [(piece, round(score, 9)) for piece, score in scores]
     inner = tokenizers.Tokenizer(models.Unigram(entries, unk_id=list(SPECIALS).index("unk")))
     inner.normalizer = normalizer
     inner.pre_tokenizer = before("first")
