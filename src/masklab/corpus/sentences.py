@@ -42,12 +42,14 @@ def _words(text: str) -> frozenset[str]:
 
 
 _TITLES = _words(
-    "mr mrs ms dr prof rev revd hon gen col maj capt lt sgt cpl pvt pte cmdr comdr supt insp adm gov sen rep messrs mme mlle sra dra srta mt ft "
+    "mr mrs ms dr prof rev revd hon gen col maj capt lt sgt cpl pvt pte cmdr comdr supt insp adm gov sen rep messrs "
+    "mme mlle sra dra srta mt ft "
     "vs cf ca approx viz e.g i.e bzw vgl z.b т.е ул им проф डॉ श्री"
 )  # another word always follows
 _NUMBERED = _words("no nos nr fig figs eq eqs sec secs vol vols ch pp p pt art app par lines ver tab rs")
 _ABBREVIATIONS = _words(
-    "st sr jr pres fr etc al est ed eds trans inc ltd co corp bros dept univ assn ave blvd rd intl gmbh usw int natl appr lit esp incl orig "
+    "st sr jr pres fr etc al est ed eds trans inc ltd co corp bros dept univ assn ave blvd rd intl gmbh usw int natl "
+    "appr lit esp incl orig "
     "jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thur thurs fri sat sun"
 )
 _ALSO_WORDS = _words("no co sun sat mon mar jan dec wed fig art par app tab al st fr est ed rd ch sec")  # in lower case
