@@ -68,16 +68,23 @@ def train(corpus: Corpus, settings: Settings = Settings(), *, start: Trained | N
     """Count a corpus and train on the counts.
 
     start: vectors to go on from; words of the corpus that it lacks are added to its own. watch: is told how things
-    stand, a dict each time. stop: ends the training early when it says yes, as Ctrl-C does; what is learnt is kept.
+    stand, a dict each time, as in `word2vec.train`; the "words" of its records are cells of the matrix of counts that
+    were trained on. stop: ends the training early when it says yes, as Ctrl-C does; what is learnt is kept.
     """
     if start is not None and (start.method != "glove" or start.settings["dim"] != settings.dim):
         raise BadInput(f"these vectors are {start.method} of {start.settings['dim']} numbers; "
                        f"to go on as GloVe takes GloVe vectors of dim={settings.dim}")  # fmt: skip
-    said = watch or (lambda record: None)
+    say = watch or (lambda record: None)
+
+    def tell(stage: str, done: int, total: int | None) -> None:
+        if stop is not None and stop():
+            raise KeyboardInterrupt  # nothing is learnt yet that could be kept
+        say({"kind": stage, "done": done, "total": total})
+
     vocabulary, ids = encode(
         corpus, min_count=settings.min_count, max_words=settings.max_words, lowercase=settings.lowercase,
         threads=settings.schedule.workers, vocabulary=start.vocabulary if start else None, grow=start is not None,
-        progress=lambda stage, done, total: said({"kind": stage, "done": done, "total": total}),
+        progress=tell, say=lambda text: say({"kind": "warning", "text": text}),
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="masklab-glove-") as folder:
         done, total = 0, len(ids)
@@ -85,7 +92,7 @@ def train(corpus: Corpus, settings: Settings = Settings(), *, start: Trained | N
         def progress(words: int) -> None:
             nonlocal done
             done += words
-            said({"kind": "counting", "done": done, "total": total})
+            tell("counting", done, total)
 
         with announced(watch):
             counts = count(ids, len(vocabulary), folder, window=settings.window, symmetric=settings.symmetric,
@@ -119,9 +126,17 @@ def train_on(counts: Cooccurrences, vocabulary: Vocabulary, settings: Settings =
         if not np.isfinite(rows.sum(dtype=np.float64)):
             raise BadInput(f"the vectors grew beyond all numbers; give a smaller rate than rate={settings.rate}")
 
+    schedule = settings.schedule
+    say = watch or (lambda record: None)
+    say({"kind": "begin", "vocabulary": len(vocabulary), "words": counts.nonzeros, "threads": schedule.workers,
+         "kernels": f"{TILE.width} floats a register" if TILE else "plain loops"})  # fmt: skip
+    with announced(watch):
+        train_chunk(Chunk(0, 0, 0, schedule.rate, schedule.rate, 0))
     size = min(_CHUNK, max(1000, -(-counts.entries // _CHUNKS)))
     borders = np.append(np.arange(0, counts.entries, size), counts.entries)
-    run(train_chunk, borders, counts.nonzeros, settings.schedule, check=check, watch=watch, stop=stop)
+    outcome = run(train_chunk, borders, counts.nonzeros, schedule, check=check, watch=watch, stop=stop)
     check()
+    say({"kind": "stopped" if outcome.stopped else "end", "words": outcome.words, "seconds": outcome.seconds,
+         "loss": outcome.loss})  # fmt: skip
     word, context = word_and_context(rows, settings.dim)
     return Trained("glove", vocabulary, asdict(settings), word + context, {"rows": rows}, vocabulary.total)
