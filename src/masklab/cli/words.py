@@ -76,7 +76,9 @@ Time = Annotated[str | None, typer.Option(help="Stop after this time instead, su
 Continue = Annotated[
     Path | None,
     typer.Option(
-        "--continue", help="Go on from this folder of vectors; new words of the corpus are added.", metavar="FOLDER"
+        "--continue",
+        help="Go on from this folder of vectors (or fastText .bin); new words are added.",
+        metavar="FOLDER",
     ),
 ]
 
@@ -98,9 +100,10 @@ def start_as_asked(folder: Path | None) -> "Trained | None":
     """The vectors to go on from (`--continue`)."""
     if folder is None:
         return None
+    from masklab.word_vectors.fasttext_files import is_bin, read_bin
     from masklab.word_vectors.trained import Trained
 
-    return Trained.load(folder)
+    return read_bin(folder) if folder.is_file() and is_bin(folder) else Trained.load(folder)
 
 
 def warn(text: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from masklab.errors import BadInput
 from masklab.files import atomic_write
 from masklab.word_vectors.fasttext_rows import ngrams_of
+from masklab.word_vectors.formats import COMPRESSED
 from masklab.word_vectors.ngrams import mean_rows
 from masklab.word_vectors.trained import Trained
 from masklab.word_vectors.vocabulary import Vocabulary
@@ -157,6 +158,8 @@ def write_bin(trained: Trained, path: str | Path) -> None:
     """
     if trained.method not in ("fasttext", "supervised"):
         raise BadInput(f"{path}: fastText's .bin holds fasttext and supervised models, not {trained.method}; use .vec")
+    if Path(path).suffix in COMPRESSED:
+        raise BadInput(f"{path}: fastText opens no compressed model; leave off {Path(path).suffix}")
     labels: list[str] = trained.settings.get("labels", [])
     with atomic_write(path) as file:
         file.write(struct.pack("<ii", MAGIC, VERSION))

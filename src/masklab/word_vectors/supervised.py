@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from masklab.errors import BadInput
 from masklab.word_vectors.compiling import announced, kernel
+from masklab.word_vectors.fasttext_files import read_bin
 from masklab.word_vectors.fasttext_kernels import (
     DROPPED,
     NO_LABEL,
@@ -273,7 +275,7 @@ class Score(NamedTuple):
 class Classifier:
     """Names labels for texts.
 
-    >>> Classifier(Trained.load("labels")).predict(["not bad at all"], k=2)
+    >>> Classifier.open("labels").predict(["not bad at all"], k=2)
     [[Answer(label='__label__good', chance=0.83), Answer(label='__label__bad', chance=0.17)]]
     """
 
@@ -288,6 +290,14 @@ class Classifier:
         self.output = np.asarray(self.arrays["output"], np.float32)
         self.loss: str = settings["loss"]
         self.tree = huffman(np.asarray(self.arrays["label_counts"])) if self.loss == "hs" else None
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Classifier":
+        """From a folder that masklab wrote, or a .bin of fastText's."""
+        path = Path(path)
+        if not path.exists():
+            raise BadInput(f"{path} does not exist; name what `masklab words supervised` wrote, or a fastText .bin")
+        return cls(Trained.load(path) if path.is_dir() else read_bin(path))
 
     def predict(self, texts: Iterable[str], k: int = 1, threshold: float = 0.0) -> Iterator[list[Answer]]:
         """For each text its k likeliest labels that reach the threshold (k = -1: all), the likeliest first.
