@@ -67,6 +67,11 @@ def word_characters(kind: np.ndarray) -> np.ndarray:
     return (kind != _SPACE) & (kind != _SIGN)
 
 
+def letters(kind: np.ndarray) -> np.ndarray:
+    """(characters,) bool: a letter or digit."""
+    return (kind == _ALNUM) | (kind == _SINGLE) | (kind == _UNSPACED)
+
+
 def space(kind: np.ndarray) -> np.ndarray:
     """(characters,) bool: white space."""
     return kind == _SPACE
@@ -110,7 +115,7 @@ def unit_bits(
         return np.zeros(0, np.uint8)
     kind = kinds(code)
     laid = _Laid(kind, code, begin, end, fresh)
-    starts, real = word_starts(kind), word_characters(kind) & (kind != _JOINS)
+    starts, real = word_starts(kind), letters(kind)
     if "words" in layers:
         starts, inside = with_spans(starts, layers["words"])
         bits = laid.bits(starts, real | inside, layers["words"])

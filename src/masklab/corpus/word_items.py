@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from masklab.corpus.duplicates import lower, spelling_hashes
-from masklab.corpus.units import code_points, fine_starts, kinds, space, with_spans, word_characters, word_starts
+from masklab.corpus.units import code_points, fine_starts, kinds, letters, space, with_spans, word_starts
 
 BETWEEN = "\n\uffff\n"  # stands between two texts: an item of its own that no name has
 
@@ -43,7 +43,7 @@ def items(texts: Sequence[str], words: Sequence[np.ndarray] | None = None, *, fi
     spaced = space(kinds(before))
     newlines = np.cumsum(code == 10)[begin]
     line = np.append(True, np.diff(newlines) > 0)
-    letters_before = np.append(0, np.cumsum(word_characters(kind)))
+    letters_before = np.append(0, np.cumsum(letters(kind)))
     return Items(hashes, begin, end, spaced, line, letters_before[end] > letters_before[begin])
 
 
