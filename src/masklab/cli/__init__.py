@@ -46,6 +46,7 @@ from masklab.cli import (
     use,
     words,
     words_bpe,
+    words_fasttext,
     words_glove,
     words_phrases,
     words_use,
