@@ -221,7 +221,7 @@ def borders_of(ids: np.ndarray, size: int = 20_000) -> np.ndarray:
     while borders[-1] + size < len(ids):
         at = borders[-1] + size - 1
         ends = np.flatnonzero(ids[at : at + size] < 0)
-        borders.append(at + 1 + int(ends[0]) if len(ends) else at + size)
+        borders.append(at + 1 + (int(ends[0]) if len(ends) else 0))
     if borders[-1] < len(ids):
         borders.append(len(ids))
     return np.array(borders)

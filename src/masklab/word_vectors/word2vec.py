@@ -6,6 +6,7 @@ is in plain.py and, for CPUs whose vector registers are known, in tiled.py. docs
 losses.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -57,8 +58,10 @@ class Settings:
         for name in ("dim", "window", "negatives", "min_count"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name}={getattr(self, name)}: give 1 or more")
-        if self.sample < 0:
+        if not self.sample >= 0:
             raise BadInput(f"sample={self.sample}: give a share of the text such as 1e-3, or 0 to keep all words")
+        if not math.isfinite(self.noise):
+            raise BadInput(f"noise={self.noise}: give a power of the counts such as 0.75")
         _ = self.schedule  # which checks the others
 
     @property
@@ -159,7 +162,7 @@ def _same_run(start: Trained, settings: Settings, vocabulary: Vocabulary, place:
 def _tables(
     vocabulary: Vocabulary, settings: Settings, start: Trained | None, say: Watch
 ) -> tuple[Tree | None, np.ndarray, np.ndarray]:
-    """The tree if there is one, and both tables: old rows kept, new input rows uniform in +-1/(2 dim), outputs 0."""
+    """The tree if there is one, and both tables: old rows kept, new input rows uniform in +-1/dim, outputs 0."""
     size, dim = len(vocabulary), settings.dim
     old = len(start.vocabulary) if start else 0
     inputs = tiles.aligned(size, dim)
@@ -168,7 +171,7 @@ def _tables(
     for row in range(old - old % _BLOCK, size, _BLOCK):
         fresh = rng(settings.seed, "word vectors: first values", row).random((min(_BLOCK, size - row), dim), np.float32)
         begin = max(row, old)
-        inputs[begin : row + len(fresh), :dim] = (fresh[begin - row :] - 0.5) / dim
+        inputs[begin : row + len(fresh), :dim] = (2 * fresh[begin - row :] - 1) / dim
     if settings.loss == "ns":
         outputs = tiles.aligned(size, dim)
         if start is not None:
