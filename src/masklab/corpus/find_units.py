@@ -166,10 +166,18 @@ def _marked(store: Store, types: Counter[str]) -> Iterator[tuple[list[str], list
     """The entities that the documents came with; of those that overlap the longest."""
     for number in range(len(store)):
         document = store.document(number)
-        kind = {(begin, end): kind for begin, end, kind in document.entities}
+        kind = {_trimmed(document.text, begin, end): kind for begin, end, kind in document.entities}
+        kind.pop((0, 0), None)
         spans = longest_first(np.array(list(kind), np.int64).reshape(-1, 2))
         types.update(kind[begin, end] for begin, end in spans.tolist())
         yield [document.text], [spans]
+
+
+def _trimmed(text: str, begin: int, end: int) -> tuple[int, int]:
+    """Without the white space around it; (0, 0) if nothing is left."""
+    inside = text[begin:end]
+    begin += len(inside) - len(inside.lstrip())
+    return (begin, begin + len(inside.strip())) if inside.strip() else (0, 0)
 
 
 def _sample(store: Store, segmented: Layer | None) -> Iterator[tuple[str, np.ndarray | None]]:
