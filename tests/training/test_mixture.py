@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masklab.analysis.show import show
-from masklab.corpus.prepare import prepare
+from masklab.corpus.prepare import add_vocabulary, prepare
 from masklab.corpus.store import Store
+from masklab.corpus.tokenizer import Tokenizer
 from masklab.errors import BadInput
 from masklab.training.batches import micro_batches
 from masklab.training.cooccurrence import token_vectors
@@ -78,8 +79,11 @@ def test_rows_come_from_both_and_the_vocabulary_must_be_one(tiny, store, general
             assert len(unmasked & set(alone.inputs.tokens[place].tolist())) > 0.6 * len(unmasked)
     other = prepare(["Quite another text, with words of its own. " * 20] * 3, tmp_path / "other", 100,
                     held_out=0.3, keep_duplicates=True)  # fmt: skip
-    with pytest.raises(BadInput, match="made with another vocabulary"):
+    with pytest.raises(BadInput, match=f"masklab tokenize {other.path} --tokenizer {store.path}"):
         open_sources(replace(tiny, mix=((str(other.path), None),)), "train")
+    given = add_vocabulary(other, Tokenizer.open(store.path))  # as the message says
+    both = open_sources(replace(tiny, mix=((str(given.folder), 0.5),)), "train")
+    assert both.shares.tolist() == [0.5, 0.5]
     with pytest.raises(BadInput, match="names a corpus twice"):
         open_sources(replace(tiny, mix=((str(store.path), 0.1),)), "train")
 

@@ -20,6 +20,7 @@ from masklab import recipe as recipes
 from masklab.corpus import duplicates
 from masklab.corpus.languages import language
 from masklab.corpus.minhash import Signatures
+from masklab.corpus.prepare import split_warnings
 from masklab.corpus.store import Part, Store
 from masklab.corpus.units import batched
 from masklab.recipe import Batches, Evaluation
@@ -33,6 +34,7 @@ TOKENS = 20_000_000  # of tokens that are counted, at most, for the pairs
 _DOCUMENTS = 2000  # whose language is guessed
 _BATCH = 2_000_000
 _DISCOUNT = 0.75
+_BAR = 14  # characters
 
 Level = Literal["good", "look", "bad"]
 
@@ -53,11 +55,13 @@ def examine(data: str | Path, steps: int = 30, tell: Callable[[str], None] | Non
     train, held = store.part("train"), store.part("held_out")
     found = [_size(store, train)]
     tell("duplicates")
-    found += [_dropped(store), _near(store)]
+    found += [_left_out(store), _damage(store), _near(store)]
     tell("leak")
-    found += [_leak(store, held)]
+    found += [_held_out(store, held)]
+    if len(held):
+        found.append(_leak(store))
     tell("tokens")
-    found += [_unknown(store, train), _bytes(store), *_entropies(train, held)]
+    found += [*_vocabulary(store, train), *_entropies(train, held)]
     tell("documents")
     found += [_lengths(train), _packing(train), _longest(store, train), _mix(store)]
     if steps:
@@ -83,20 +87,73 @@ def _size(store: Store, train: Part) -> Finding:
     )
 
 
-def _dropped(store: Store) -> Finding:
+def _left_out(store: Store) -> Finding:
     d = store.description
     copies, empty = d["duplicates"], d["empty"]
-    read = len(store) + copies + empty
-    share = (copies + empty) / read
-    return Finding(
-        "left out",
-        f"{copies:,} copies and {empty:,} empty documents of {read:,} read ({share:.1%})",
-        "good" if share < 0.2 else "look",
-        "Nothing is trained on twice by accident; prepare --keep-duplicates would keep the copies."
-        if share < 0.2
-        else "So many copies mean that a source is in the files more than once: name each file once, and look at what "
-        "goes with masklab clean TEXT --report gone.tsv.",
-    )
+    skipped = 0 if d["read"].get("undecodable_bytes") else d["read"].get("undecodable", 0)
+    read = len(store) + copies + empty + skipped
+    share = (copies + empty + skipped) / read
+    value = f"{copies:,} copies, {empty:,} empty documents"
+    if skipped:
+        value += f", {skipped:,} with bytes of another encoding"
+    value = f"{value}, of {read:,} read ({share:.1%})"
+    if skipped > 0.01 * read:
+        return Finding(
+            "left out",
+            value,
+            "look",
+            "Documents are lost to a wrong encoding: prepare again with the right "
+            "--encoding, or keep them with --encoding-errors replace.",
+        )
+    if share >= 0.2:
+        return Finding(
+            "left out",
+            value,
+            "look",
+            "So many copies mean that a source is in the files more than once: "
+            "name each file once, and look at what goes with masklab clean TEXT --report gone.tsv.",
+        )
+    keep = "Nothing is trained on twice by accident; prepare --keep-duplicates would keep the copies."
+    return Finding("left out", value, "good", keep)
+
+
+def _damage(store: Store) -> Finding:
+    """What reading met that is no text, by the counts that it kept."""
+    read, characters = store.description["read"], max(1, store.description["characters"])
+    broken = read.get("damaged", 0) + read.get("undecodable_bytes", 0) + read.get("half_characters", 0)
+    control = read.get("nul", 0) + read.get("control", 0)
+    parted, unclosed = read.get("parted", 0), read.get("unclosed", 0)
+    value = f"{broken:,} broken characters (U+FFFD), {control:,} control characters"
+    if parted:
+        value += f"; {parted:,} cuts in documents longer than 16 MB"
+    if unclosed:
+        value += f"; {unclosed:,} articles without an end"
+    if unclosed:
+        return Finding("damage", value, "look", "A file was cut short: extract it again.")
+    if broken > 1e-5 * characters:
+        return Finding(
+            "damage",
+            value,
+            "look",
+            "Text was read in a wrong encoding, here or before: get it from its "
+            "source, prepare it with --encoding, or leave such documents out with --encoding-errors skip.",
+        )
+    if control > 1e-5 * characters:
+        return Finding(
+            "damage",
+            value,
+            "look",
+            "Each becomes nothing or a rare token: take them out before, such as "
+            "with tr -d '\\000-\\010\\016-\\032\\034-\\037\\177' < TEXT > new.txt.",
+        )
+    if parted:
+        return Finding(
+            "damage",
+            value,
+            "look",
+            "No document is that long: is a file without blank lines read as one? See --format.",
+        )
+    return Finding("damage", value, "good", "The text came whole.")
 
 
 def _near(store: Store) -> Finding:
@@ -118,9 +175,35 @@ def _near(store: Store) -> Finding:
     )
 
 
-def _leak(store: Store, held: Part) -> Finding:
+def _held_out(store: Store, held: Part) -> Finding:
+    d = store.description
     if not len(held):
-        return Finding("leak", "nothing is held out", "bad", "No loss can be trusted: prepare with --held-out 0.01.")
+        return Finding(
+            "held out",
+            "nothing is held out",
+            "bad",
+            (*split_warnings(d), "No loss can be trusted: prepare with --held-out 0.01.")[0],
+        )
+    value = (
+        f"{len(held):,} documents, {len(held.ids):,} tokens; {d['near_duplicate_groups']:,} groups of near-duplicates"
+    )
+    if groups := d.get("groups"):
+        value += f" and {groups['count']:,} by {groups['by']}"
+    value += ", none divided"
+    for warning in split_warnings(d):
+        return Finding("held out", value, "look", warning[0].upper() + warning[1:] + ".")
+    if len(held) < 30 or len(held.ids) < 10_000:
+        return Finding(
+            "held out",
+            value,
+            "look",
+            "Too little to measure by: the loss on it says little of other texts. "
+            "Prepare again with a larger share, such as --held-out 0.05, or with more text.",
+        )
+    return Finding("held out", value, "good", "Enough to measure by.")
+
+
+def _leak(store: Store) -> Finding:
     share = duplicates.leak(_sample(store, "train", CHARACTERS), _sample(store, "held_out", CHARACTERS // 8))
     return Finding(
         "leak",
@@ -128,45 +211,51 @@ def _leak(store: Store, held: Part) -> Finding:
         "good" if share < 0.02 else "look" if share < 0.1 else "bad",
         "The held-out loss can be believed."
         if share < 0.02
-        else "The held-out loss flatters: documents share passages. masklab clean TEXT drops near-copies; what belongs "
-        "together (pages of a site, chapters of a book) is kept on one side by prepare --group FIELD.",
+        else "The held-out loss flatters: documents share passages. masklab clean TEXT --out clean.jsonl.zst drops "
+        "near-copies; what belongs together (an author's, a site's) is kept on one side by prepare --group FIELD.",
     )
 
 
 # --- the vocabulary on this text -------------------------------------------------------------------------------------
 
 
-def _unknown(store: Store, train: Part) -> Finding:
+def _vocabulary(store: Store, train: Part) -> Iterator[Finding]:
     counts = train.unigram
     share = float(counts[store.tokenizer.unk]) / max(1, int(counts.sum()))
     used = int((counts[store.tokenizer.ordinary] > 0).sum())
-    level: Level = "good" if share < 0.001 else "look" if share < 0.01 else "bad"
+    size = characters = 0
+    seen: Counter[str] = Counter()
+    for texts in batched(_sample(store, "train", 2_000_000), 500_000):
+        seen.update("".join(texts))
+        size += sum(len(ids) for ids in store.tokenizer.encode(texts))
+        characters += sum(len(text.encode()) for text in texts)
     name = store.tokenizer.names["unk"]
-    return Finding(
+    value = f"{name} stands for {share:.3%} of the tokens"
+    signs = [sign for sign in seen if not sign.isspace()]
+    lacks = {sign for sign, ids in zip(signs, store.tokenizer.encode(signs), strict=True) if store.tokenizer.unk in ids}
+    if lacks:
+        value += ", most often " + " ".join(sign for sign, _ in seen.most_common() if sign in lacks)[:15].strip()
+    level: Level = "good" if share < 0.001 else "look" if share < 0.01 else "bad"
+    trained = store.description.get("learned")
+    larger = f"a larger one (masklab tokenize STORE --vocabulary {2 * len(counts)})"
+    own = "one trained on this text (masklab tokenize STORE)"
+    yield Finding(
         "vocabulary",
-        f"{name} stands for {share:.3%} of the tokens; {used:,} of {len(store.tokenizer.ordinary):,} entries occur",
+        f"{value}; {used:,} of {len(store.tokenizer.ordinary):,} entries occur",
         level,
         "The vocabulary fits the text."
         if level == "good"
-        else "The vocabulary lacks letters of this text: train one on it (leave --tokenizer out), or use one that "
-        "falls back to bytes (masklab tokenize STORE --kind bpe).",
+        else f"The vocabulary lacks letters of this text: take {larger if trained else own}, or one that falls back to "
+        f"bytes (masklab tokenize STORE --kind bpe).",
     )
-
-
-def _bytes(store: Store) -> Finding:
-    total = size = 0
-    for texts in batched(_sample(store, "train", 2_000_000), 500_000):
-        total += sum(len(text.encode()) for text in texts)
-        size += sum(len(ids) for ids in store.tokenizer.encode(texts))
-    each = total / max(1, size)
-    return Finding(
+    each = len(train.ids) / max(1, store.description["parts"]["train"]["words"])
+    yield Finding(
         "compression",
-        f"{each:.2f} bytes per token",
-        "good" if each >= 3 else "look",
+        f"{characters / max(1, size):.2f} bytes per token, {each:.2f} tokens per word",
+        "good" if each < 1.6 else "look",
         "Rows hold much text."
-        if each >= 3
-        else "Words come apart into many pieces, so rows hold little text: a larger vocabulary, or one trained on this "
-        "text, helps (Chinese: near 3 is usual, one character a token).",
+        if each < 1.6
+        else f"Words come apart into many pieces, so rows hold little text: take {larger if trained else own}.",
     )
 
 
@@ -249,28 +338,32 @@ class Bigrams:
 
 def _lengths(train: Part) -> Finding:
     sizes = np.diff(train.documents)
-    middle, mean = np.median(sizes), sizes.mean()
+    middle = np.median(sizes)
+    ordered = np.sort(sizes)
+    half = int(ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)])  # of the tokens stand in longer ones
     edges = [1 << k for k in range(3, 17)]
-    counts = np.bincount(np.searchsorted(edges, sizes, side="right"), minlength=len(edges) + 1)
-    text = np.bincount(np.searchsorted(edges, sizes, side="right"), sizes, minlength=len(edges) + 1)
-    last = max(1, int(np.flatnonzero(counts).max()))
+    place = np.searchsorted(edges, sizes, side="right")
+    counts = np.bincount(place, minlength=len(edges) + 1)
+    text = np.bincount(place, sizes, minlength=len(edges) + 1)
     names = [
         f"under {edges[0]}",
         *(f"{a:,} to {b - 1:,}" for a, b in pairwise(edges)),
         f"{edges[-1]:,} and more",
     ]
-    width = max(map(len, names[: last + 1]))
-    picture = [f"{'tokens':>{width}}  documents{'':22}share of the tokens"]
-    for name, n, t in list(zip(names, counts, text, strict=True))[: last + 1]:
-        bars = _bar(n / counts.max(), 20), _bar(t / max(1, text.max()), 20)
-        picture.append(f"{name:>{width}}  {n:>9,} {bars[0]:<20}  {t / max(1, text.sum()):>5.1%} {bars[1]}".rstrip())
-    short = middle < 16
+    shown = range(int(place.min()), int(place.max()) + 1)
+    width = max(len(names[i]) for i in shown)
+    picture = [f"{'tokens':>{width}} {'documents':>10}{'':{_BAR}} share of the tokens"]
+    for i in shown:
+        bars = _bar(counts[i] / counts.max(), _BAR), _bar(text[i] / max(1, text.max()), _BAR)
+        share = text[i] / max(1, text.sum())
+        picture.append(f"{names[i]:>{width}} {counts[i]:>9,} {bars[0]:<{_BAR}} {share:>6.1%} {bars[1]}".rstrip())
+    short = half < 32
     return Finding(
         "lengths",
-        f"half of the documents have fewer than {middle:,.0f} tokens; mean {mean:,.0f}",
+        f"half of the documents have fewer than {middle:,.0f} tokens; half of the text is in ones of {half:,} or more",
         "look" if short else "good",
         "Documents are very short: there is little context in them. If they are lines of longer texts, prepare again "
-        "with --format blank-line, or let a folder be one document a file."
+        "with --format blank-line, or --format file if each file is a document."
         if short
         else "Long enough for context.",
         picture,
@@ -278,19 +371,21 @@ def _lengths(train: Part) -> Finding:
 
 
 def _packing(train: Part) -> Finding:
-    parts = []
+    parts, fill, lost = [], 1.0, 0
     for length in (128, 512):
         rows = train.rows(length, 2)
         cut = float((np.diff(train.documents) > length - 2).mean())
-        parts.append(f"rows of {length}: {rows.fill:.1%} full, {cut:.0%} of the documents cut")
-    worst = train.rows(128, 2).fill
+        parts.append(f"of {length}: {rows.fill:.1%} full, {cut:.0%} of the documents cut")
+        fill = min(fill, rows.fill)
+        lost = max(lost, len(train.ids) - int((rows.pieces[:, 1] - rows.pieces[:, 0]).sum()))
     return Finding(
         "rows",
-        "; ".join(parts) + "; no token is dropped",
-        "good" if worst > 0.97 else "look",
+        f"{'; '.join(parts)}; tokens dropped: {lost:,}",
+        "good" if fill > 0.97 and not lost else "look",
         "A document that is cut goes on in another row."
-        if worst > 0.97
-        else "Too few documents to fill the rows: more text, or shorter rows (batches.lengths).",
+        if fill > 0.97 and not lost
+        else "Too few documents to fill the rows: more text, or shorter rows "
+        "(masklab pretrain bert ... 'batches.lengths=((0.0, 64),)').",
     )
 
 
@@ -322,16 +417,28 @@ def _mix(store: Store) -> Finding:
         sizes[language(text)] += len(text)
     total = max(1, sizes.total())
     shares = [f"{name} {count / total:.1%}" for name, count in sizes.most_common(6) if count / total > 0.002]
-    several = sum(count / total > 0.05 for count in sizes.values()) > 1
-    return Finding(
-        "languages",
-        ", ".join(shares),
-        "look" if several else "good",
-        "Several languages or scripts: prepare each by itself with one vocabulary and choose their shares "
-        "(pretrain --mix german --smoothing 0.5)."
-        if several
-        else "One language.",
-    )
+    often = [
+        name for name, count in sizes.items() if count / total > 0.05 and name not in ("Latin letters", "no letters")
+    ]
+    if len({name.split(",")[0] for name in often}) > 1:
+        return Finding(
+            "languages",
+            ", ".join(shares),
+            "look",
+            "Several languages: a small one is seen rarely. Prepare "
+            "each by itself with one vocabulary (prepare TEXT --tokenizer STORE) and choose the shares: "
+            "pretrain --mix german --smoothing 0.5.",
+        )
+    if len(often) > 1:
+        return Finding(
+            "languages",
+            ", ".join(shares),
+            "look",
+            "Simplified and traditional Chinese write one word in two "
+            "ways, and a model learns each by itself. If it will read one of them, convert the other (OpenCC) "
+            "and prepare again; units STORE --words --simplify cuts both alike.",
+        )
+    return Finding("languages", ", ".join(shares), "good", "One language.")
 
 
 # --- does anything learn from it? ------------------------------------------------------------------------------------
@@ -356,7 +463,7 @@ def _overfit(data: str, steps: int) -> Finding:
         sums: dict[str, list[float]] = {"masked": [0.0, 0], "hidden": [0.0, 0]}
         one_step(session, batch, step, min(1.0, (step + 1) / 5), sums)
         losses.append(sums["masked"][0] / max(1, sums["masked"][1]))
-    level: Level = "good" if losses[-1] < 0.5 * losses[0] else "bad"
+    level: Level = "good" if losses[-1] < 0.5 * losses[0] else "bad" if steps >= 20 else "look"
     return Finding(
         "overfit",
         f"{steps} steps on one batch, {batch[0].counts['masked']} asked: {losses[0]:.2f} -> {losses[-1]:.2f} nats",
@@ -364,7 +471,9 @@ def _overfit(data: str, steps: int) -> Finding:
         "The text, the masks, the gradients and the optimizer work together."
         if level == "good"
         else "Not even one batch was learnt: look at it with masklab show bert --data STORE, and report it if it is "
-        "as it should be.",
+        "as it should be."
+        if level == "bad"
+        else "Too few steps to tell; 30 are enough (--steps).",
         ["loss  " + _spark(losses)],
     )
 

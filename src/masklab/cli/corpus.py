@@ -24,7 +24,8 @@ Kinds = Annotated[
     typer.Option(help="The vocabulary's family: BERT's WordPiece, RoBERTa's byte-level BPE, Unigram, or characters."),
 ]
 Given = Annotated[
-    str | None, typer.Option(help="Instead of training one: a tokenizer.json, a model's folder, or a name on the hub.")
+    str | None,
+    typer.Option(help="Instead of training one: a tokenizer.json, the folder of a model or corpus, or a hub name."),
 ]
 Case = Annotated[
     bool | None,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from masklab.cli.common import app
@@ -41,9 +42,14 @@ def doctor(
         console = Console(highlight=False)
         for finding in found:
             mark, colour = _MARK[finding.level]
-            console.print(Text.assemble((f"{mark} ", colour), (f"{finding.name:<16}", "bold"), finding.value))
-            console.print(Padding(Text(finding.advice, "dim" if finding.level == "good" else colour), (0, 0, 0, 18)))
+            lines = Table.grid(padding=(0, 1))
+            lines.add_column(width=1)
+            lines.add_column(width=15)
+            lines.add_column(overflow="fold")
+            lines.add_row(Text(mark, colour), Text(finding.name, "bold"), finding.value)
+            lines.add_row("", "", Text(finding.advice, "dim" if finding.level == "good" else colour))
+            console.print(lines)
             for line in finding.picture:
-                console.print(Padding(Text(line, "cyan"), (0, 0, 0, 18)), no_wrap=True, crop=True)
+                console.print(Padding(Text(line, "cyan"), (0, 0, 0, 2)), no_wrap=True, crop=True)
     if any(finding.level == "bad" for finding in found):
         raise typer.Exit(1)

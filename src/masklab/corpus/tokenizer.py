@@ -90,11 +90,13 @@ class Tokenizer:
 
     @classmethod
     def open(cls, what: str | Path) -> "Tokenizer":
-        """A tokenizer.json, a folder with one, an older folder (vocab.txt, .model), or a name on the hub.
+        """A tokenizer.json, a folder with one, a corpus' first, an older folder (vocab.txt, .model), or a hub name.
 
         Only a name that is no path of this machine is asked for in the network.
         """
         path = Path(what)
+        if (path / "store.json").exists():
+            path = path / str(_json(path / "store.json").get("tokens"))
         there = path.exists()
         if path.is_file() or (path / "tokenizer.json").exists():
             return cls.from_file(path)
