@@ -151,3 +151,10 @@ def test_the_command(sentences, tmp_path):
     wrong = CliRunner().invoke(app, ["words", "phrases", "--corpus", str(path), "--out", str(out), "--score", "npmi",
                                      "--threshold", "10"])  # fmt: skip
     assert wrong.exit_code == 2
+
+
+def test_from_standard_input(tmp_path):
+    out = tmp_path / "joined.txt"
+    command = ["words", "phrases", "--corpus", "-", "--out", str(out), "--min-count", "1", "--threshold", "2"]
+    assert CliRunner().invoke(app, command, input="x y z\ny z x\n" * 3).exit_code == 0
+    assert out.read_text() == "x y_z\ny_z x\n" * 3

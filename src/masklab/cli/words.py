@@ -4,9 +4,12 @@ The commands stand in files of their own, one a topic (`words_*.py`); each adds 
 """
 
 import shlex
+import shutil
 import sys
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,7 +49,7 @@ Corpus = Annotated[
     list[Path],
     typer.Option(
         help="Text, a sentence or paragraph a line (.gz, .xz, .bz2 and .zst too), a folder of such files, "
-        "or a prepared corpus; repeat it for several.",
+        "a prepared corpus, or - for standard input; repeat it for several.",
         metavar="PATH",
     ),
 ]
@@ -92,8 +95,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead o
 
 
 def corpus_as_asked(paths: list[Path]) -> Path | list[Path]:
-    """What `encode` and every `train` take: one path as it is, several as a list."""
+    """What `encode` and every `train` take: one path as it is, several as a list. Streams become files."""
+    paths = [_kept(path) if str(path) == "-" or path.is_fifo() else path for path in paths]
     return paths[0] if len(paths) == 1 else paths
+
+
+_KEPT: list[Any] = []  # temporary files, gone with the process
+
+
+def _kept(path: Path) -> Path:
+    """What comes through standard input or a pipe, such as <(zcat file.gz), in a file: some read a corpus twice."""
+    file = tempfile.NamedTemporaryFile(prefix="masklab-")  # noqa: SIM115
+    _KEPT.append(file)
+    with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as stream:
+        shutil.copyfileobj(stream, file, 1 << 20)
+    file.flush()
+    return Path(file.name)
 
 
 def start_as_asked(folder: Path | None) -> "Trained | None":
