@@ -120,7 +120,8 @@ def save(figure: Figure, path: str | Path) -> None:
 
 @contextmanager
 def _styled(families: Sequence[str] = ("DejaVu Sans",)) -> Iterator[None]:
-    with mpl.rc_context(_STYLE | {"font.family": families}), warnings.catch_warnings():
+    style: dict[Any, Any] = _STYLE | {"font.family": families}
+    with mpl.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # `_families` says it once, with the cure
         yield
 
