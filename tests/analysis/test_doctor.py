@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,7 +121,8 @@ def test_letters_that_the_vocabulary_lacks_are_named(store, tmp_path):
 def test_damage_and_what_was_left_out_for_it(tmp_path):
     rows = [f"Text {i} of the caf\xe9.".encode("latin-1" if i % 4 == 0 else "utf-8") for i in range(40)]
     (tmp_path / "mixed.txt").write_bytes(b"\n".join(rows) + b"\n\x07\x07 bell\n")
-    for errors, left, broken in (("skip", "10 with bytes of another encoding, of 41", 0), ("replace", "of 41", 10)):
+    cases: Any = (("skip", "10 with bytes of another encoding, of 41", 0), ("replace", "of 41", 10))
+    for errors, left, broken in cases:
         read = documents(tmp_path / "mixed.txt", "line", encoding_errors=errors)
         store = prepare(read, tmp_path / errors, 60, held_out=0.2)
         found = {f.name: f for f in examine(store.path, steps=0)}
@@ -142,7 +144,7 @@ def test_groups_that_are_too_large_are_said(tmp_path):
 def test_every_option_that_is_named_exists():
     """What the page tells people to type must be there: options of commands, and commands."""
     page = Path(doctor.__file__).read_text("utf-8") + Path(splitting.__file__).read_text("utf-8")
-    group = get_command(app)
+    group: Any = get_command(app)
     known = {
         option for command in group.commands.values() for p in command.params for option in (*p.opts, *p.secondary_opts)
     }
