@@ -35,10 +35,14 @@ class Growing:
         self._file.write(rows.data)
         self._count += len(rows)
 
+    def flush(self) -> int:
+        """Give all to the system, which need not have it on disk yet: the file's descriptor, to be synced."""
+        self._file.flush()
+        return self._file.fileno()
+
     def sync(self) -> None:
         """On disk, whatever happens next."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        os.fsync(self.flush())
 
     def close(self) -> None:
         """Write the header: only now can numpy read the file. Appending may go on in another `Growing`."""

@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,8 +102,7 @@ class Encoder:
         """Tokenise pieces that were not met: the place of each in the tables. Long ones stay there until the next."""
         number = dict(zip(pieces, range(len(pieces)), strict=True))
         short = [piece for piece in number if len(piece) <= LONGEST]
-        together = [piece for piece in short if self._joinable(piece)]
-        alone = [piece for piece in short if not self._joinable(piece)]
+        together, alone = self._parted(short)
         kept = together + alone
         new = kept + [piece for piece in number if len(piece) > LONGEST]
         ids, begin, end, words, sizes = map(
@@ -120,15 +119,18 @@ class Encoder:
         number = dict(zip(new, range(used, used + len(new)), strict=True))
         return [number[piece] for piece in pieces]
 
-    def _joinable(self, piece: str) -> bool:
-        """May this piece stand between others in one text, with the same result?"""
+    def _parted(self, pieces: list[str]) -> tuple[list[str], list[str]]:
+        """Those that may stand between others in one text with the same result, and those that may not."""
         if self._cuts is None:
-            return False
-        return self._cuts.plain is None or (piece[0] == " " and _PLAIN_END.search(piece) is not None)
+            return [], pieces
+        if self._cuts.plain is None:
+            return pieces, []
+        joins = [piece[0] == " " and _PLAIN_END.search(piece) is not None for piece in pieces]
+        return [*compress(pieces, joins)], [piece for piece, yes in zip(pieces, joins, strict=True) if not yes]
 
     def _joined(self, pieces: list[str]) -> tuple[np.ndarray, ...]:
         """As `_tokenised`, for short pieces: many in one text, as each call of the library takes its time."""
-        spaced = [piece if _SPACED.match(piece) else " " + piece for piece in pieces]
+        spaced = [piece if piece[0] in _SPACES else " " + piece for piece in pieces]
         groups = ["".join(spaced[at : at + _TOGETHER]) for at in range(0, len(spaced), _TOGETHER)]
         ids, begin, end, bits, sizes = self._tokenised(groups)
         lengths = np.fromiter(map(len, groups), np.int64, len(groups))
@@ -184,7 +186,7 @@ def _nothing(tokenizer: Tokenizer) -> Tokens:
 # --- where a tokenizer may be relied on to cut -----------------------------------------------------------------------
 
 _WHITE = " \t\n\r\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_SPACED = re.compile(f"[{_WHITE}]")
+_SPACES = frozenset(re.findall(f"[{_WHITE}]", "".join(map(chr, range(0x3001)))))
 _CHINESE = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 # A space after one of these is a cut to every tokenizer below: letters and digits (but for a few whose compatibility
 # form has a space in it) and the usual signs, which no normaliser drops or turns into white space.

@@ -23,6 +23,7 @@ from masklab.corpus.duplicates import joined, sharing, shingles
 from masklab.corpus.progress import At, Tell
 from masklab.corpus.seen import Seen
 from masklab.corpus.store import TEXT
+from masklab.corpus.units import batched
 from masklab.corpus.work import Work
 from masklab.errors import BadInput
 
@@ -32,6 +33,7 @@ _WORDS = 16  # in a shingle
 _KEEP = 4  # one shingle in so many is noted, until there are too many
 _SHINGLES = 32_000_000  # 384 MB on disk while preparing; with more, every second one is let go
 _AT_ONCE = 2_000_000  # shingles sorted in memory
+_AT_A_TIME = 60_000  # characters whose shingles are found together: what that takes stays in the processor's cache
 _SLAB = 1 << 18  # documents looked at together
 _PRIME = (1 << 61) - 1
 
@@ -181,9 +183,14 @@ def _made(block: list[Document]) -> _Made:
     """What can be done to a block outside Python's lock, mostly."""
     lines = [json.dumps(_record(document), ensure_ascii=False) for document in block]
     frame = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(("\n".join(lines) + "\n").encode())
-    hashes, document = shingles([document.text for document in block], _WORDS)
-    keep = hashes % np.uint64(_KEEP) == 0
-    return _Made(frame, hashes[keep], document[keep])
+    begun, found = 0, []
+    for texts in batched((document.text for document in block), _AT_A_TIME):
+        hashes, document = shingles(texts, _WORDS)
+        keep = hashes % np.uint64(_KEEP) == 0
+        found.append((hashes[keep], document[keep] + begun))
+        begun += len(texts)
+    hashes, document = map(np.concatenate, zip(*found, strict=True))
+    return _Made(frame, hashes, document)
 
 
 def _record(document: Document) -> dict[str, Any]:
@@ -253,12 +260,11 @@ class _Writer:
 
     def _commit(self) -> None:
         self.text.flush()
-        os.fsync(self.text.fileno())
-        for file in (self.blocks, self.digests, self.hashes, self.of, self.named):
-            file.sync()
-        self.work.commit(text=self.state)
+        handles = [file.flush() for file in (self.blocks, self.digests, self.hashes, self.of, self.named)]
+        self.work.commit_soon([self.text.fileno(), *handles], text=dict(self.state))
 
     def close(self, given: dict[str, Any]) -> None:
+        self.work.settle()
         self.state |= {**given, "done": True}
         if not self.state["documents"]:
             raise BadInput("no document has any text in it; name files with text")

@@ -27,9 +27,9 @@ class Met:
 
         start, length: (n,) of each, one behind the other and none empty. A number is -1 where a string was not met.
         """
-        place = np.arange(len(code))
-        within = np.minimum(place - np.repeat(start, length), LONGEST - 1)
-        hashes = np.add.reduceat((code + np.uint32(1)) * _WEIGHTS[within], start) * _MIX
+        place = np.arange(len(code), dtype=np.int32)
+        within = place - np.repeat(start.astype(np.int32), length)
+        hashes = np.add.reduceat(_WEIGHTS.take(within, mode="clip") * (code + np.uint32(1)), start) * _MIX
         hashes[hashes == 0] = 1
         slot = self._slots(hashes)
         number = np.full(len(start), -1, np.int64)
@@ -43,7 +43,7 @@ class Met:
             slot[todo] = (slot[todo] + 1) & (len(self._keys) - 1)
         first = self._first[number]  # of -1 it is anything
         known = (number >= 0) & (self._first[number + 1] - first == length)
-        kept = self._code.take(np.repeat(first - start, length) + place, mode="clip")
+        kept = self._code.take(np.repeat((first - start).astype(np.int32), length) + place, mode="clip")
         known &= np.logical_and.reduceat(kept == code, start)
         number[~known] = -1
         return hashes, number

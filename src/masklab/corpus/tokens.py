@@ -134,10 +134,8 @@ def write_tokens(work: Work, corpus: Path, folder: Path, about: dict[str, Any], 
     todo, total = state["blocks"], len(blocks) - 1
 
     def commit(done: int) -> None:
-        for file in grown:
-            file.sync()
         rows = {part: {name: len(file) for name, file in arrays.items()} for part, arrays in parts.items()}
-        work.commit(tokens={"blocks": done, "rows": rows})
+        work.commit_soon([file.flush() for file in grown], tokens={"blocks": done, "rows": rows})
 
     tell(At("tokens", int(blocks[todo, 0]), 0, todo / total))
     size = max(1, min(_JOB, (total - todo) // (16 * workers)))
@@ -155,6 +153,7 @@ def write_tokens(work: Work, corpus: Path, folder: Path, about: dict[str, Any], 
             if work.due():
                 commit(last)
     commit(total)
+    work.settle()
     for file in grown:
         file.close()
     _describe(folder, tokenizer, corpus, about, learned)

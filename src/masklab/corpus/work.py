@@ -6,14 +6,17 @@
         scratch/          what is needed only until then
         lock              held by the process at work
 
-What a commit says is on disk before the commit is; what files hold beyond it was not committed, and is cut off.
+What a commit says is on disk before the commit is; what files hold beyond it was not committed, and is cut off. Disks
+are slow to say that they have something, so that is waited for beside the work.
 """
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +43,8 @@ class Work:
         self._say = say or (lambda message: None)
         self._began = self._last = time.monotonic()
         self._lock: IO[bytes] | None = None
+        self._beside = ThreadPoolExecutor(1)
+        self._waiting: Future[None] | None = None
 
     @property
     def resumed(self) -> bool:
@@ -64,6 +69,7 @@ class Work:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._beside.shutdown()
         if self.folder.exists():
             if not self.state:
                 shutil.rmtree(self.folder)
@@ -98,10 +104,29 @@ class Work:
 
     def due(self) -> bool:
         """Is it time for a commit? A kill should cost little, and so should commits."""
+        if self._waiting and not self._waiting.done():
+            return False
         return time.monotonic() - self._last >= max(_SOONEST, _SHARE * self.elapsed)
 
+    def commit_soon(self, handles: list[int], **state: Any) -> None:
+        """Commit when the files of these descriptors, flushed by whoever calls, are on disk; comes back at once."""
+        self.settle()
+
+        def synced() -> None:
+            for handle in handles:
+                os.fsync(handle)
+            self.commit(**state)
+
+        self._waiting = self._beside.submit(synced)
+
+    def settle(self) -> None:
+        """Wait until what is to be committed soon is committed; before its files are closed."""
+        waiting, self._waiting = self._waiting, None
+        if waiting:
+            waiting.result()
+
     def commit(self, **state: Any) -> None:
-        """Note how far the work has come; whoever calls has flushed the files that this speaks of."""
+        """Note how far the work has come; the files that this speaks of are on disk."""
         self.state |= state
         with files.atomic_write(self.folder / "progress.json", "w") as file:
             json.dump({"asked": self.asked, "seconds": self.elapsed, "state": self.state}, file)
