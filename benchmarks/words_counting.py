@@ -8,6 +8,7 @@ do later, again in every epoch. Each peer has one core; masklab is measured on t
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -88,10 +89,16 @@ def full_lines(path: Path) -> list[list[str]]:
     return [words for line in path.read_text("utf-8").split("\n") if (words := line.split())]
 
 
+TWO = ", 2 cores"
+
+
+def ours(peer: Callable[..., Found]) -> dict[str, Peer]:
+    """On one core, and on two where there are two."""
+    return {"masklab": peer} | ({f"masklab{TWO}": partial(peer, threads=2)} if (os.cpu_count() or 1) > 1 else {})
+
+
 def counting(args: argparse.Namespace) -> dict[str, Peer]:
-    peers: dict[str, Peer] = {
-        "masklab": masklab_counts,
-        "masklab, 2 cores": partial(masklab_counts, threads=2),
+    peers = ours(masklab_counts) | {
         "gensim build_vocab": partial(gensim_counts, way="build_vocab"),
         "gensim build_vocab of a file": partial(gensim_counts, way="corpus_file"),
         "gensim scan_vocab alone": partial(gensim_counts, way="scan_vocab"),
@@ -102,11 +109,7 @@ def counting(args: argparse.Namespace) -> dict[str, Peer]:
 
 
 def phrasing(args: argparse.Namespace) -> dict[str, Peer]:
-    peers: dict[str, Peer] = {
-        "masklab": masklab_phrases,
-        "masklab, 2 cores": partial(masklab_phrases, threads=2),
-        "gensim Phrases": gensim_phrases,
-    }
+    peers = ours(masklab_phrases) | {"gensim Phrases": gensim_phrases}
     if args.word2phrase:
         peers["word2phrase.c"] = partial(word2phrase, program=args.word2phrase)
     return peers
@@ -136,15 +139,15 @@ def measured(peers: dict[str, Peer], corpus: str, out: Path, count: int) -> None
         words = sum(len(line.split()) for line in file)
 
     def rate(name: str) -> float:
-        with cores(2 if "2 cores" in name else 1):
+        with cores(2 if TWO in name else 1):
             began = time.perf_counter()
             peers[name]([corpus], out)
             return words / (time.perf_counter() - began)
 
     found = rounds({name: partial(rate, name) for name in peers}, count)
     report(found, "masklab")
-    if "masklab, 2 cores" in found:
-        print(f"  two cores / one: {ratio(found['masklab, 2 cores'], found['masklab'])}")
+    if f"masklab{TWO}" in found:
+        print(f"  two cores / one: {ratio(found[f'masklab{TWO}'], found['masklab'])}")
 
 
 def memory(task: str, peers: dict[str, Peer], corpus: str, folder: Path, asked: list[str]) -> None:
