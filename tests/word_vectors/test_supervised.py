@@ -57,13 +57,13 @@ class Desk:
         for table in (self.inputs, self.outputs):
             table[:, :dim] = generator.normal(size=(len(table), dim)) / dim**0.5
         self.draws = Draws.of(LABEL_COUNTS, sample=0, power=0.5, window=1, negatives=NEGATIVES, key=(5,))
-        self.most = survey(IDS, self.lines, np.zeros(BUCKETS, np.int64))
-        self.desk = desk_for(dim, self.groups, self.most[0])
+        most = survey(IDS, self.lines, np.zeros(BUCKETS, np.int64))
+        self.desk = desk_for(dim, self.groups, most[0], words=most[1], labels=most[2])
 
     def read(self, tile: Any) -> tuple[float, int]:
         return read_lines(
             tile, self.inputs, self.outputs, IDS, 0, len(IDS), 0, self.draws, self.lines, self.groups, self.task, RATE,
-            RATE, self.desk, self.most[1:],
+            RATE, self.desk,
         )  # fmt: skip
 
     def loss_of(self, scores: torch.Tensor, labels: list[int], place: int) -> torch.Tensor:

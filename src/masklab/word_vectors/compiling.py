@@ -22,13 +22,14 @@ from numba.core import config
 OPTIONS: Any = {"nogil": True, "fastmath": True, "boundscheck": False, "error_model": "numpy"}
 
 
-def kernel(function: Callable[..., Any], fastmath: bool = True) -> Any:
+def kernel(function: Callable[..., Any], fastmath: bool = True, counted: bool = True) -> Any:
     """Compile `function` for the CPU without the interpreter lock and keep the machine code on disk.
 
     A cached kernel is compiled again when its own file changed or the file of any kernel it calls; numba by itself
-    would look at the first alone.
+    would look at the first alone. counted=False: no references to arrays are counted inside, which costs an atomic
+    instruction whenever one is handed on, and more where threads hand on the same; it cannot make arrays then.
     """
-    options: Any = OPTIONS | {"fastmath": fastmath}
+    options: Any = OPTIONS | {"fastmath": fastmath} | ({} if counted else {"_nrt": False})
     compiled: Any = numba.njit(**options)(function)
     try:
         compiled.enable_caching()

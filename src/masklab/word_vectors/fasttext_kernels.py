@@ -17,6 +17,7 @@ themselves take their step once, at the end, by the sum of the changes.
 Which of the two runs is decided by the type of `tile` (None: plain), so that all else stands here once.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from numba.extending import intrinsic
 from masklab.word_vectors.compiling import inlined, kernel
 from masklab.word_vectors.ngrams import Table, word_ngram
 from masklab.word_vectors.sampling import SENTENCE, below, negative, random, reach, read_sentence
-from masklab.word_vectors.tiles import I64, LANES, add_to_all, aligned, instructions, mean, prefetch
+from masklab.word_vectors.tiles import I64, LANES, LINE, add_to_all, aligned, instructions, mean, prefetch
 
 LOOK = 64  # the loss is looked at for one word of so many: logarithms cost time
 COLUMNS = 6  # outputs in a group; its last two lanes are empty
@@ -220,15 +221,25 @@ class Desk(NamedTuple):
     change: np.ndarray
     total: np.ndarray
     slopes: np.ndarray  # (groups of an example, 8) float32
-    rows: np.ndarray  # (2, most rows of a window or line) int32
+    rows: np.ndarray  # (3, most rows of a window or line) int32
     examples: np.ndarray  # (most examples of a window,) int32
+    hashes: np.ndarray  # (most words of a line,) int32
+    labels: np.ndarray  # (3, most labels of a line) int32
+    lines: np.ndarray  # (3, 4) int64, of each line in hand: rows, the first that is a bucket, labels, where it begins
 
 
-def desk_for(dim: int, groups: Groups, rows: int, examples: int = 1) -> Desk:
-    """Room for one thread: at most so many rows and examples in a window."""
+def desk_for(dim: int, groups: Groups, rows: int, examples: int = 1, words: int = 0, labels: int = 0) -> Desk:
+    """Room for one thread: at most so many rows and examples in a window, words and labels in a line."""
     lines = [aligned(1, dim) for _ in range(3)]
     slopes = np.zeros((int(np.diff(groups.start).max()), LANES), np.float32)
-    return Desk(lines[0], lines[1], lines[2], slopes, np.zeros((2, rows), np.int32), np.zeros(examples, np.int32))
+
+    def numbers(*shape: int) -> np.ndarray:
+        return np.zeros(shape, np.int32)
+
+    return Desk(
+        lines[0], lines[1], lines[2], slopes, numbers(3, rows), numbers(examples), numbers(words), numbers(3, labels),
+        np.zeros((3, 4), np.int64),
+    )  # fmt: skip
 
 
 @inlined
@@ -438,7 +449,8 @@ class Lines(NamedTuple):
     hashes: np.ndarray  # (T,) int32, of which word n-grams are made
     labels: np.ndarray  # (T,) int32: the label's number, NO_LABEL for a word, DROPPED for a label that is not learnt
     longest: int  # word n-grams have up to so many words
-    row_of: np.ndarray  # (buckets,) int32: the row of each bucket, -1 for none
+    buckets: int
+    row_of: np.ndarray  # (buckets / LINE, LINE) int32: the row of each bucket, -1 for none
 
 
 NO_LABEL, DROPPED, NOTHING = -1, -2, -3
@@ -484,77 +496,92 @@ def survey(ids, lines, seen):
 
 
 @inlined
-def read_line(ids, at, end, lines, rows, hashes, labels):
-    """The next line: how many of `rows` and `labels` it fills, and where to read on."""
-    n, words, found = 0, 0, 0
-    while at < end:
-        word = ids[at]
-        at += 1
-        if word < 0:
-            break
-        label = lines.labels[word]
+def read_line(tile, ids, at, end, lines, rows, hashes, labels):
+    """The next line: how many of `rows` it fills, from which on these are buckets, how many labels, and where to go on.
+
+    Which row a bucket has (`find_rows`) is a matter of looking far away, and is on its way when this returns.
+    """
+    stop = at
+    while stop < end and ids[stop] >= 0:
+        stop += 1
+    first, words, found = 0, 0, 0
+    for i in range(at, stop):
+        label = lines.labels[ids[i]]
         if label >= 0:
             labels[found] = label
             found += 1
         elif label == NO_LABEL:
-            n = append_rows(lines.pieces, word, rows, n)
-            hashes[words] = lines.hashes[word]
+            first = append_rows(lines.pieces, ids[i], rows, first)
+            hashes[words] = lines.hashes[ids[i]]
             words += 1
+    n = first
     for i in range(words):
         hashed = np.uint64(np.int64(hashes[i]))
         for j in range(i + 1, min(words, i + lines.longest)):
             hashed = word_ngram(hashed, hashes[j])
-            rows[n] = lines.row_of[hashed % np.uint64(len(lines.row_of))]
+            rows[n] = hashed % np.uint64(lines.buckets)
+            if tile is not None:
+                prefetch(tile, lines.row_of, rows[n] // LINE)  # pyright: ignore[reportCallIssue]
             n += 1
-    return n, found, at
+    return n, first, found, min(stop + 1, end)
 
 
-@kernel
-def read_lines(tile, inputs, outputs, ids, begin, end, place, draws, lines, groups, task, rate, rate_end, desk, most):
+@inlined
+def find_rows(lines, rows, first, n):
+    """rows[first:n]: each bucket becomes its row."""
+    for i in range(first, n):
+        rows[i] = lines.row_of[rows[i] // LINE, rows[i] % LINE]
+
+
+@partial(kernel, counted=False)
+def read_lines(tile, inputs, outputs, ids, begin, end, place, draws, lines, groups, task, rate, rate_end, desk):
     """Learn the labels of the lines ids[begin:end], whose first word has number `place` in the run: (losses, how many).
 
-    Of a line's labels one is drawn each time, unless task.each asks for all of them at once. While a line is learnt the
-    rows of the next are on their way. most: words and labels in a line.
+    Of a line's labels one is drawn each time, unless task.each asks for all of them at once. Three lines are in hand:
+    one is read, the rows of the one before are sent for, the one before that is learnt.
     """
-    hashes, labels = np.empty(most[0], np.int32), np.empty((2, most[1]), np.int32)
-    counts = np.zeros((2, 2), np.int64)
     loss, losses = 0.0, 0
-    at, turn, line_at = begin, 0, begin
-    counts[0, 0], counts[0, 1], at = read_line(ids, at, end, lines, desk.rows[0], hashes, labels[0])
-    while line_at < end:
-        next_at = at
+    at, turn, idle = begin, 0, 0
+    desk.lines[:] = 0
+    while idle < 2:
+        newest, middle, oldest = turn % 3, (turn + 2) % 3, (turn + 1) % 3
+        line = desk.lines[newest]
+        line[0], line[1], line[2], line[3] = 0, 0, 0, at
         if at < end:
-            later = desk.rows[1 - turn]
-            counts[1 - turn, 0], counts[1 - turn, 1], at = read_line(
-                ids, at, end, lines, later, hashes, labels[1 - turn]
+            line[0], line[1], line[2], at = read_line(
+                tile, ids, at, end, lines, desk.rows[newest], desk.hashes, desk.labels[newest]
             )
-            if tile is not None:
-                for i in range(counts[1 - turn, 0]):
-                    prefetch(tile, inputs, later[i])  # pyright: ignore[reportCallIssue]
-        n, found = counts[turn, 0], counts[turn, 1]
+        else:
+            idle += 1
+        find_rows(lines, desk.rows[middle], desk.lines[middle, 1], desk.lines[middle, 0])
+        if tile is not None:
+            for i in range(desk.lines[middle, 0]):
+                prefetch(tile, inputs, desk.rows[middle, i])  # pyright: ignore[reportCallIssue]
+        n, found, line_at = desk.lines[oldest, 0], desk.lines[oldest, 2], desk.lines[oldest, 3]
         if n and found:
             now = np.float32(rate + (rate_end - rate) * (line_at - begin) / (end - begin))
             number = place + line_at - begin
-            target = labels[turn, below(random(draws.reach_key, number), found)]
+            labels = desk.labels[oldest]
+            target = labels[below(random(draws.reach_key, number), found)]
             desk.examples[0] = target if task.tree else 0
             if task.softmax:
                 groups.labels[target // COLUMNS, target % COLUMNS] = 1
             elif task.each:
                 for i in range(found):
-                    groups.labels[labels[turn, i] // COLUMNS, labels[turn, i] % COLUMNS] = 1
+                    groups.labels[labels[i] // COLUMNS, labels[i] % COLUMNS] = 1
             elif not task.tree:
                 fill_negatives(tile, outputs, groups, 0, target, draws, number)
             look = losses * LOOK <= number - place
-            one = np.float32(1)
-            lost = learn(tile, inputs, outputs, desk.rows[turn], n, one, groups, 1, now, task.softmax, True, desk, look)
+            one, rows = np.float32(1), desk.rows[oldest]
+            lost = learn(tile, inputs, outputs, rows, n, one, groups, 1, now, task.softmax, True, desk, look)
             loss += lost
             losses += look
             if task.softmax:
                 groups.labels[target // COLUMNS, target % COLUMNS] = 0
             elif task.each:
                 for i in range(found):
-                    groups.labels[labels[turn, i] // COLUMNS, labels[turn, i] % COLUMNS] = 0
-        turn, line_at = 1 - turn, next_at
+                    groups.labels[labels[i] // COLUMNS, labels[i] % COLUMNS] = 0
+        turn += 1
     return loss, losses
 
 
@@ -567,7 +594,8 @@ def hidden_of(words, buckets, ids, lines, most, hidden, labels):
     rows, hashes, found = np.empty(most[0], np.int32), np.empty(most[1], np.int32), np.empty(most[2], np.int32)
     at = 0
     for i in range(len(hidden)):
-        n, count, at = read_line(ids, at, len(ids), lines, rows, hashes, found)
+        n, first, count, at = read_line(None, ids, at, len(ids), lines, rows, hashes, found)
+        find_rows(lines, rows, first, n)
         labels[i, :count] = found[:count]
         labels[i, count:] = -1
         for r in rows[:n]:

@@ -50,9 +50,9 @@ from masklab.word_vectors.fasttext_rows import (
 from masklab.word_vectors.ngrams import LINE_END, Ngrams, Table, hashes_of, mean_rows
 from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
 from masklab.word_vectors.sampling import Draws, huffman
-from masklab.word_vectors.scan import LINE
+from masklab.word_vectors.scan import LINE as LINE_ENDS
 from masklab.word_vectors.sources import Corpus
-from masklab.word_vectors.tiles import TILE, aligned
+from masklab.word_vectors.tiles import LINE, TILE, aligned
 from masklab.word_vectors.trained import Trained
 from masklab.word_vectors.vocabulary import Vocabulary
 
@@ -171,13 +171,13 @@ def train(
     )  # fmt: skip
     task = Task(settings.loss == "softmax", settings.loss == "ova", tree is not None)
     groups = [_groups(task, tree, len(labels), settings.negatives) for _ in range(schedule.workers)]
-    desks = [desk_for(settings.dim, groups[0], most[0]) for _ in groups]
+    desks = [desk_for(settings.dim, groups[0], most[0], words=most[1], labels=most[2]) for _ in groups]
 
     def work(chunk: Chunk) -> Loss:
         return Loss(
             *read_lines(
                 TILE, inputs, outputs, ids, chunk.begin, chunk.end, chunk.place, draws, lines, groups[chunk.thread],
-                task, chunk.rate, chunk.rate_end, desks[chunk.thread], most[1:],
+                task, chunk.rate, chunk.rate_end, desks[chunk.thread],
             )
         )  # fmt: skip
 
@@ -239,7 +239,8 @@ def lines_of(
     of_label = [place.get(word, DROPPED) if word.startswith(prefix) else NO_LABEL for word in words]
     table = ngrams.table(words)
     pieces = pieces_of(vocabulary.numbers(words).astype(np.int32), Table(table.offsets, row_of[table.ids]))
-    return Lines(pieces, hashes_of(words), np.array(of_label, np.int32), longest, row_of)
+    padded = np.pad(row_of, (0, -len(row_of) % LINE)).reshape(-1, LINE)
+    return Lines(pieces, hashes_of(words), np.array(of_label, np.int32), longest, len(row_of), padded)
 
 
 def _groups(task: Task, tree: Any, labels: int, negatives: int) -> Groups:
@@ -340,7 +341,7 @@ class Classifier:
             ids: list[int] = []
             for text in block:
                 ids += [index.setdefault(word, len(index)) for word in [*words_of(text), LINE_END]]
-                ids.append(LINE)
+                ids.append(LINE_ENDS)
             encoded = as_read(np.array(ids, np.int32))
             lines = lines_of(list(index), *self.known, row_of=self.row_of)
             most = survey(encoded, lines, np.zeros(0, np.int64))
