@@ -208,7 +208,7 @@ def _label(axes: Axes, renderer: RendererAgg, labels: list[str], points: np.ndar
                 box = np.concatenate([middle - half, middle + half])
                 outside = np.maximum([*(inside[:2] - box[:2]), *(box[2:] - inside[2:])], 0).max()
                 covers = 3 * _covered(box, taken, pixel) + 1.5 * _covered(box, others, 0)
-                covers += 2 * pixel * half[1] * _hits(box, crossed) + 1e3 * float(outside)
+                covers += 2 * pixel * half[1] * _hits(box, crossed, pixel) + 1e3 * float(outside)
                 price = covers + (0.24 * ring + (0.08 if angle else 0)) * half[0] * half[1]
                 if price < cost:
                     best, cost, far = box, price, away
@@ -228,6 +228,6 @@ def _covered(box: np.ndarray, boxes: np.ndarray, gap: float) -> float:
     return float(np.prod(np.maximum(sides, 0), axis=1).sum())
 
 
-def _hits(box: np.ndarray, dots: np.ndarray) -> int:
-    """How many points lie in a box."""
-    return int(((dots > box[:2]) & (dots < box[2:])).all(1).sum())
+def _hits(box: np.ndarray, dots: np.ndarray, gap: float) -> int:
+    """How many points lie in a box, or nearer to it than `gap`."""
+    return int(((dots > box[:2] - gap) & (dots < box[2:] + gap)).all(1).sum())
