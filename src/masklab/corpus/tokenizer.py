@@ -72,6 +72,15 @@ class Tokenizer:
         """Each token's own spelling, such as "##ing"."""
         return [self.inner.id_to_token(int(id)) or f"<{id}>" for id in ids]
 
+    def with_sentinels(self, count: int) -> "Tokenizer":
+        """The same vocabulary with T5's <extra_id_0>, <extra_id_1>, ... at its end, the first one last, as there."""
+        names = [f"<extra_id_{k}>" for k in reversed(range(count))]
+        if all(self.inner.token_to_id(name) is not None for name in names):
+            return self
+        inner = tokenizers.Tokenizer.from_str(self.inner.to_str())
+        inner.add_special_tokens(names)
+        return Tokenizer(inner, self.names, self.config)
+
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json."""
         folder = Path(folder)

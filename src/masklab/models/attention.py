@@ -77,11 +77,21 @@ def attend(
     if query is key:
         out, _ = weigh(q, k, v, additive(query, key, bias, layout, q.dtype), kernel=kernel, dropout=dropout)
         return out
-    seen = same_document(query, key)
-    found = seen.any(-1, keepdim=True)  # (B, 1, Tq, 1)
-    # who finds nobody looks at all, and what it gathers is thrown away: a softmax over nothing would be NaN
-    out, _ = weigh(q, k, v, _masked(bias, seen | ~found, q.dtype), kernel=kernel, dropout=dropout)
+    add, found = across(query, key, q.dtype)
+    out, _ = weigh(q, k, v, add if bias is None else add + bias, kernel=kernel, dropout=dropout)
     return torch.where(found, out, 0.0)
+
+
+def across(query: Inputs, key: Inputs, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What to add to the scores of cross attention, (B, 1, Tq, Tk), and who finds anybody, (B, 1, Tq, 1) bool.
+
+    Who finds nobody looks at all, as a softmax over nothing would be NaN; what it gathers is to be thrown away.
+    """
+    seen = same_document(query, key)
+    found = seen.any(-1, keepdim=True)
+    add = _masked(None, seen | ~found, dtype)
+    assert add is not None
+    return add, found
 
 
 def weigh(
@@ -93,10 +103,14 @@ def weigh(
     kernel: Kernel = "auto",
     dropout: float = 0.0,
     keep: bool = False,
+    scale: float | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """softmax(q kT / sqrt(Dh) + add) v -> (B, H, Tq, Dh), and the softmax (B, H, Tq, Tk) itself if it is to be kept."""
+    """softmax(q kT / sqrt(Dh) + add) v -> (B, H, Tq, Dh), and the softmax (B, H, Tq, Tk) itself if it is to be kept.
+
+    scale: another factor than 1 / sqrt(Dh).
+    """
     kernel = choose(kernel, q.device, q.dtype)
-    scale = q.shape[-1] ** -0.5
+    scale = float(q.shape[-1] ** -0.5 if scale is None else scale)
     if kernel == "sdpa" and not keep:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=add, dropout_p=dropout, scale=scale), None
     if kernel == "reference":
@@ -105,7 +119,7 @@ def weigh(
             weights = torch.softmax(scores if add is None else scores + add.float(), -1)
             out = F.dropout(weights, dropout) @ v.float()
         return out.to(v.dtype), weights if keep else None
-    scores = torch.matmul(q * scale, k.transpose(-1, -2))
+    scores = torch.matmul(q if scale == 1 else q * scale, k.transpose(-1, -2))
     if add is not None:
         scores.add_(add)
     weights = torch.softmax(scores, -1)

@@ -2,7 +2,8 @@
 
 Families: `bert` (Devlin et al. 2018), `mpnet` (the architecture of Song et al. 2020: BERT plus one relative bias that
 all layers share, T5's buckets), `modernbert` (Warner et al. 2024: pre-norm, rotary positions, GeGLU; here every layer
-sees the whole document) and `electra` (Clark et al. 2020: BERT whose tables may be narrower or wider than its layers).
+sees the whole document), `electra` (Clark et al. 2020: BERT whose tables may be narrower or wider than its layers) and
+`t5` (Raffel et al. 2020: an encoder and a decoder, pre-norm without means or biases, a relative bias in each).
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from typing import Literal, get_args
 
 from masklab.errors import BadInput
 
-Family = Literal["bert", "mpnet", "modernbert", "electra"]
+Family = Literal["bert", "mpnet", "modernbert", "electra", "t5"]
 BIASES = ("attention", "mlp", "norm", "classifier", "decoder")  # what ModernBert's class can leave without biases
 
 
@@ -27,9 +28,13 @@ class Config:
                     (only electra, whose small generator shares the tables of the larger discriminator)
     dropout         after embeddings and each sublayer, as the family's class places it
     attention_dropout  on the attention weights (modernbert: on the attention's output too, as its class does)
+    decoder_layers  layers of the second stack, which reads what it has written so far and looks back at the first; t5
+    key_width       width of a head's queries, keys and values; 0: width / heads, which all but t5 have
+    gated           t5: v1.1's feed-forward (GeGLU) instead of v1.0's (ReLU)
+    tied            t5: v1.0's output matrix, which is the token table, instead of v1.1's own
     theta           rotary base: larger turns slower, so sees further; only modernbert
-    buckets         distances the shared bias tells apart; only mpnet, where the class fixes 32
-    biases          whether modernbert's linear layers and norms have biases; bert and mpnet always do
+    buckets         distances the shared bias tells apart; mpnet, where the class fixes 32, and t5
+    biases          whether modernbert's linear layers and norms have biases; t5 never does, the others always
     biasless        parts of modernbert that have none even so, e.g. ("norm", "mlp")
     """
 
@@ -43,6 +48,10 @@ class Config:
     segments: int = 2
     pad: int = 0
     inner: int = 0
+    decoder_layers: int = 0
+    key_width: int = 0
+    gated: bool = False
+    tied: bool = True
     dropout: float = 0.1
     attention_dropout: float = 0.1
     norm_eps: float = 1e-12
@@ -59,7 +68,7 @@ class Config:
         for name in ("vocabulary", "layers", "width", "heads", "feed_forward", "max_length", "segments"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name}={getattr(self, name)} must be at least 1")
-        if self.width % self.heads:
+        if not self.key_width and self.width % self.heads:
             near = max(1, self.width // self.heads) * self.heads
             raise BadInput(
                 f"width={self.width} cannot be shared by heads={self.heads}: take a multiple, e.g. width={near}"
@@ -68,6 +77,11 @@ class Config:
             raise BadInput(f"pad={self.pad} is no token of a vocabulary of {self.vocabulary}")
         if self.inner < 0 or (self.inner and self.family != "electra"):
             raise BadInput(f"inner={self.inner}: only electra has tables of another width; set inner=0")
+        for name in ("decoder_layers", "key_width"):
+            if getattr(self, name) < 0 or (self.family != "t5" and getattr(self, name)):
+                raise BadInput(f"{name}={getattr(self, name)}: only t5 has it, and at least 0; set {name}=0")
+        if self.family != "t5" and (self.gated or not self.tied):
+            raise BadInput("gated and tied are choices of t5 alone; set gated=False and tied=True")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadInput(f"{name}={getattr(self, name)} must be at least 0 and below 1")
@@ -82,7 +96,7 @@ class Config:
                 f"width={self.width} / heads={self.heads} is odd, but rotary positions turn pairs: make it even"
             )
         if self.family != "modernbert" and (self.biasless or not self.biases):
-            raise BadInput(f"{self.family} always has biases: set biases=True and biasless=()")
+            raise BadInput(f"whether {self.family} has biases is fixed: set biases=True and biasless=()")
         for name in self.biasless:
             if name not in BIASES:
                 raise BadInput(f"biasless={name!r} is unknown: choose from {', '.join(BIASES)}")
@@ -93,18 +107,25 @@ class Config:
 
     @property
     def head_size(self) -> int:
-        return self.width // self.heads
+        return self.key_width or self.width // self.heads
 
     @property
     def pre_norm(self) -> bool:
-        return self.family == "modernbert"
+        return self.family in ("modernbert", "t5")
+
+    @property
+    def gates(self) -> bool:
+        """Whether one half of the feed-forward opens and closes the other."""
+        return self.gated or self.family == "modernbert"
 
     def bias(self, part: str) -> bool:
         """Whether a part (one of BIASES) has biases."""
-        return self.biases and part not in self.biasless
+        return self.biases and self.family != "t5" and part not in self.biasless
 
     def terms(self, heads: Iterable[str] = ()) -> dict[str, tuple[str, int]]:
         """Each part's parameters: name -> (how to count them, how many). Heads: those of pre-training, see heads.py."""
+        if self.family == "t5":
+            return self._t5_terms(heads)
         V, L, D, F, S = self.vocabulary, self.layers, self.width, self.feed_forward, self.segments
         attention, mlp, norm = (int(self.bias(part)) for part in ("attention", "mlp", "norm"))
         N = D * (1 + norm)  # one layer norm
@@ -145,6 +166,22 @@ class Config:
         optional["boundary"] = ("64 D + 4 D² + 6 D + V", 64 * D + 4 * D * D + 6 * D + V)
         for head in heads:
             terms[head] = optional[head]
+        return terms
+
+    def _t5_terms(self, heads: Iterable[str]) -> dict[str, tuple[str, int]]:
+        """The same for two stacks without biases; the second one's layers have a third part, the look back."""
+        V, L, M, D, F = self.vocabulary, self.layers, self.decoder_layers, self.width, self.feed_forward
+        A = self.heads * self.head_size
+        mlp = 3 if self.gates else 2
+        terms = {
+            "tokens": ("V D", V * D),
+            "relative biases": ("2 x 32 H", (2 if M else 1) * self.buckets * self.heads),
+            "attention": ("(L + 2 M) 4 D A", (L + 2 * M) * 4 * D * A),
+            "feed-forward": (f"(L + M) {mlp} D F", (L + M) * mlp * D * F),
+            "norms": ("(2 L + 3 M + 2) D", (2 * L + 3 * M + (2 if M else 1)) * D),
+        }
+        for head in heads:
+            terms[head] = ("0 (tied)", 0) if self.tied else ("V D", V * D)
         return terms
 
     def parameters(self, heads: Iterable[str] = ()) -> int:

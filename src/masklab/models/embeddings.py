@@ -1,7 +1,7 @@
 """Tokens become vectors: a table of tokens, plus (bert, mpnet) a table of positions and (bert) of segments.
 
 Devlin et al. 2018, figure 2. ModernBERT leaves positions to the attention (rotary) and has no segments; ELECTRA's
-tables may have another width than its layers.
+tables may have another width than its layers; T5 has the tokens alone, and starts what it writes with padding's vector.
 """
 
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ class Embeddings(nn.Module):
         super().__init__()
         width = config.table_width
         self.offset = MPNET_OFFSET if config.family == "mpnet" else 0
-        self.tokens = nn.Embedding(config.vocabulary, width, padding_idx=config.pad)
+        self.tokens = nn.Embedding(config.vocabulary, width, padding_idx=None if config.family == "t5" else config.pad)
         self.positions: nn.Embedding | None = None
         self.segments: nn.Embedding | None = None
         if config.family in ("bert", "electra"):
@@ -27,7 +27,9 @@ class Embeddings(nn.Module):
             self.segments = nn.Embedding(config.segments, width)
         elif config.family == "mpnet":
             self.positions = nn.Embedding(config.max_length + self.offset, width, padding_idx=config.pad)
-        self.norm = nn.LayerNorm(width, eps=config.norm_eps, bias=config.bias("norm"))
+        self.norm: nn.Module = nn.Identity()
+        if config.family != "t5":
+            self.norm = nn.LayerNorm(width, eps=config.norm_eps, bias=config.bias("norm"))
         self.dropout = nn.Dropout(config.dropout)
         self.project = nn.Linear(width, config.width) if width != config.width else None
 
@@ -45,7 +47,7 @@ class Embeddings(nn.Module):
 
 
 class SharedEmbeddings(nn.Module):
-    """Another model's tables and norm, taken to this model's width: ELECTRA's generator (Clark et al. 2020, 3.2)."""
+    """Another model's tables and norm, taken to this model's width: ELECTRA's generator, T5's decoder."""
 
     def __init__(self, config: Config, owner: Embeddings):
         super().__init__()

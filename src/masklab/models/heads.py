@@ -1,13 +1,13 @@
 """Heads: what an objective puts on the trunk's states, each shaped as the family's class in transformers shapes it.
 
-Names in an objective's ModuleDict: masked_lm, boundary, generator, replaced, pooler,
-next_sentence, classify, tag.
+Names in an objective's ModuleDict: masked_lm, boundary, generator, replaced, lm, pooler, next_sentence, classify, tag.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from masklab.errors import BadInput
 from masklab.models.attention import compute_dtype
 from masklab.models.config import Config
 from masklab.models.embeddings import Embeddings, SharedEmbeddings
@@ -45,6 +45,30 @@ class MaskedLMHead(Prediction):
         table = self.tied[0].tokens.weight
         bias = table.new_zeros(len(table)) if self.bias is None else self.bias
         return vocabulary_loss(states.to(compute_dtype(states)), table, bias, target)
+
+
+class LMHead(nn.Module):
+    """Which token comes next? T5 v1.0: the token table, for states times D^-1/2 (tied); v1.1: a matrix of its own."""
+
+    def __init__(self, config: Config, embeddings: Embeddings):
+        super().__init__()
+        self.out = None if config.tied else nn.Linear(config.width, config.vocabulary, bias=False)
+        self.tied = (embeddings,)
+        self.scale = config.width**-0.5
+        if self.out is not None:
+            draw(self, 1.0)  # as the class has it
+
+    def ready(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """-> states and the matrix (V, D) they are compared with."""
+        return (states * self.scale, self.tied[0].tokens.weight) if self.out is None else (states, self.out.weight)
+
+    def forward(self, states: Tensor) -> Tensor:  # (.., D) -> (.., V)
+        return F.linear(*self.ready(states))
+
+    def loss(self, states: Tensor, target: Tensor) -> Tensor:
+        """states (N, D), target (N,) -> nats (N,), 0 where the target is IGNORE; see vocabulary.py."""
+        states, table = self.ready(states)
+        return vocabulary_loss(states.to(compute_dtype(states)), table, table.new_zeros(len(table)), target)
 
 
 class BoundaryHead(nn.Module):
@@ -159,6 +183,8 @@ class TagHead(nn.Module):
 
 def _lend(ready: nn.Module, config: Config, trained: nn.ModuleDict | None) -> None:
     """Start from weights that pre-training made, where this family's class does so."""
+    if config.family == "t5":
+        raise BadInput("t5 answers in words, not with a class: teach it the task as text to text (--task text)")
     name = {"bert": "pooler", "modernbert": "masked_lm", "mpnet": "", "electra": ""}[config.family]
     if trained is None or name not in trained or isinstance(ready, nn.Identity):
         return

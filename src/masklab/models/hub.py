@@ -6,7 +6,8 @@ config.json has, which class holds which heads. `save` and `load` only walk them
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from masklab.models.generator import Generator
 from masklab.models.heads import (
     BoundaryHead,
     ClassifyHead,
+    LMHead,
     MaskedLMHead,
     NextSentenceHead,
     Pooler,
@@ -36,10 +38,11 @@ WEIGHTS, INDEX, SETTINGS = "model.safetensors", "model.safetensors.index.json", 
 BESIDE = "heads.safetensors"  # heads for which no class of transformers has a place, under our names
 PLACELESS = {"boundary", "generator"}
 GENERATOR = "generator"  # the folder, inside the discriminator's, of an ELECTRA's generator
+_LAYER = re.compile(r"\blayers\.(\d+)\.")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.ckpt.index", "tf_model.h5", "flax_model.msgpack")
 
 # The trunk's prefix in every class but the bare *Model, whose file leaves it out.
-PREFIX = {"bert": "bert.", "electra": "electra.", "mpnet": "mpnet.", "modernbert": "model."}
+PREFIX = {"bert": "bert.", "electra": "electra.", "mpnet": "mpnet.", "modernbert": "model.", "t5": ""}
 
 # Our module -> theirs; several of theirs are stacked in ours, top to bottom. {} is a layer's number.
 TRUNK: dict[str, dict[str, tuple[str, ...]]] = {
@@ -103,6 +106,40 @@ TRUNK: dict[str, dict[str, tuple[str, ...]]] = {
         "layers.{}.feed_forward.wo": ("layers.{}.mlp.Wo",),
         "final_norm": ("final_norm",),
     },
+    "t5": {
+        "embeddings.tokens": ("shared",),
+        "relative_bias.table": ("encoder.block.0.layer.0.SelfAttention.relative_attention_bias",),
+        "layers.{}.attention_norm": ("encoder.block.{}.layer.0.layer_norm",),
+        "layers.{}.attention.qkv": (
+            "encoder.block.{}.layer.0.SelfAttention.q",
+            "encoder.block.{}.layer.0.SelfAttention.k",
+            "encoder.block.{}.layer.0.SelfAttention.v",
+        ),
+        "layers.{}.attention.out": ("encoder.block.{}.layer.0.SelfAttention.o",),
+        "layers.{}.feed_forward_norm": ("encoder.block.{}.layer.1.layer_norm",),
+        "layers.{}.feed_forward.wi": ("encoder.block.{}.layer.1.DenseReluDense.wi",),
+        "layers.{}.feed_forward.wo": ("encoder.block.{}.layer.1.DenseReluDense.wo",),
+        "final_norm": ("encoder.final_layer_norm",),
+        "decoder.relative_bias.table": ("decoder.block.0.layer.0.SelfAttention.relative_attention_bias",),
+        "decoder.layers.{}.attention_norm": ("decoder.block.{}.layer.0.layer_norm",),
+        "decoder.layers.{}.attention.qkv": (
+            "decoder.block.{}.layer.0.SelfAttention.q",
+            "decoder.block.{}.layer.0.SelfAttention.k",
+            "decoder.block.{}.layer.0.SelfAttention.v",
+        ),
+        "decoder.layers.{}.attention.out": ("decoder.block.{}.layer.0.SelfAttention.o",),
+        "decoder.layers.{}.cross_norm": ("decoder.block.{}.layer.1.layer_norm",),
+        "decoder.layers.{}.cross.q": ("decoder.block.{}.layer.1.EncDecAttention.q",),
+        "decoder.layers.{}.cross.kv": (
+            "decoder.block.{}.layer.1.EncDecAttention.k",
+            "decoder.block.{}.layer.1.EncDecAttention.v",
+        ),
+        "decoder.layers.{}.cross.out": ("decoder.block.{}.layer.1.EncDecAttention.o",),
+        "decoder.layers.{}.feed_forward_norm": ("decoder.block.{}.layer.2.layer_norm",),
+        "decoder.layers.{}.feed_forward.wi": ("decoder.block.{}.layer.2.DenseReluDense.wi",),
+        "decoder.layers.{}.feed_forward.wo": ("decoder.block.{}.layer.2.DenseReluDense.wo",),
+        "decoder.final_norm": ("decoder.final_layer_norm",),
+    },
 }
 
 # The same for heads: full names, as every class with such a head has them.
@@ -147,6 +184,7 @@ HEADS: dict[str, dict[str, tuple[str, ...]]] = {
         "tag.ready.norm": ("head.norm",),
         "tag.out": ("classifier",),
     },
+    "t5": {"lm.out": ("lm_head",)},
 }
 
 # Heads -> the class that holds exactly these.
@@ -180,6 +218,7 @@ CLASSES: dict[str, dict[frozenset[str], str]] = {
         frozenset({"classify"}): "ModernBertForSequenceClassification",
         frozenset({"tag"}): "ModernBertForTokenClassification",
     },
+    "t5": {frozenset(): "T5Model", frozenset({"lm"}): "T5ForConditionalGeneration"},
 }
 
 # Names that some files carry a second time: copy -> what it must equal.
@@ -194,6 +233,7 @@ COPIES = {
         "lm_head.decoder.bias": "lm_head.bias",
     },
     "modernbert": {"decoder.weight": "model.embeddings.tok_embeddings.weight"},
+    "t5": {"encoder.embed_tokens.weight": "shared.weight", "decoder.embed_tokens.weight": "shared.weight"},
 }
 
 # config.json's field -> ours.
@@ -254,6 +294,21 @@ FIELDS = {
         "mlp_dropout": "dropout",
         "attention_dropout": "attention_dropout",
     },
+    "t5": {
+        "vocab_size": "vocabulary",
+        "num_layers": "layers",
+        "num_decoder_layers": "decoder_layers",
+        "d_model": "width",
+        "d_kv": "key_width",
+        "num_heads": "heads",
+        "d_ff": "feed_forward",
+        "n_positions": "max_length",
+        "relative_attention_num_buckets": "buckets",
+        "pad_token_id": "pad",
+        "layer_norm_epsilon": "norm_eps",
+        "dropout_rate": "dropout",
+        "tie_word_embeddings": "tied",
+    },
 }
 
 # What a field is when config.json leaves it out: transformers' own default, where that is not Config's.
@@ -271,6 +326,15 @@ ABSENT: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
         "attention_dropout": 0.0,
     },
+    "t5": {
+        "vocabulary": 32128,
+        "layers": 6,
+        "width": 512,
+        "key_width": 64,
+        "heads": 8,
+        "feed_forward": 2048,
+        "norm_eps": 1e-6,
+    },
 }
 
 # The dropout each class usually has: written whatever training used, so that nobody's fine-tuning silently loses it.
@@ -279,6 +343,7 @@ USUAL = {
     "electra": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
     "mpnet": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
     "modernbert": {"embedding_dropout": 0.0, "mlp_dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0},
+    "t5": {"dropout_rate": 0.1},
 }
 
 # What our modules compute; another value in config.json is another model.
@@ -299,6 +364,7 @@ ONLY: dict[str, dict[str, Any]] = {
     },
     "mpnet": {"hidden_act": "gelu", "tie_word_embeddings": True},
     "modernbert": {"hidden_activation": "gelu", "classifier_activation": "gelu", "tie_word_embeddings": True},
+    "t5": {"is_encoder_decoder": True, "relative_attention_max_distance": 128},
 }
 
 BIAS_FIELDS = {part: f"{part}_bias" for part in BIASES}  # modernbert's attention_bias, mlp_bias, ...
@@ -360,7 +426,7 @@ def save(
         with atomic_write(folder / BESIDE) as file:
             file.write(safetensors.torch.save({key: tensor.to("cpu").contiguous() for key, tensor in beside.items()}))
     _write_json(folder / SETTINGS, settings)
-    if not {"classify", "tag"} & set(heads):
+    if config.family != "t5" and not {"classify", "tag"} & set(heads):
         _write_json(folder / "modules.json", SENTENCE_MODULES)
         _write_json(folder / "sentence_bert_config.json", {"max_seq_length": config.max_length, "do_lower_case": False})
         pooling = {"word_embedding_dimension": config.width, "pooling_mode_mean_tokens": True}
@@ -398,6 +464,9 @@ def _settings(
         settings["max_position_embeddings"] += MPNET_OFFSET
     if config.family == "electra":
         settings["embedding_size"] = config.table_width
+    if config.family == "t5":
+        settings |= {"d_kv": config.head_size, "decoder_start_token_id": config.pad}
+        settings["feed_forward_proj"] = "gated-gelu" if config.gated else "relu"
     if config.family == "modernbert":
         settings |= {field: config.bias(part) for part, field in BIAS_FIELDS.items()}
         turn = {"rope_type": "default", "rope_theta": config.theta}
@@ -407,7 +476,7 @@ def _settings(
     for token in ("cls", "sep", "mask"):
         if token in special:
             settings[f"{token}_token_id"] = special[token]
-    # transformers' defaults for these are ids of the first published vocabulary: say ours, or that there is none
+    # defaults of transformers for these are ids of the first published vocabulary: say ours, or that there is none
     settings["bos_token_id"], settings["eos_token_id"] = special.get("cls"), special.get("sep")
     if config.family == "modernbert":
         settings["cls_token_id"], settings["sep_token_id"] = special.get("cls"), special.get("sep")
@@ -435,11 +504,14 @@ def _ours(model: Model, heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 def _theirs(key: str, config: Config, bare: bool) -> list[str]:
     """Our parameter's name -> theirs, several where ours stacks them."""
     module, leaf = key.rsplit(".", 1)
-    number = module.split(".")[1] if module.startswith("layers.") else ""
-    pattern = module.replace(f".{number}.", ".{}.", 1) if number else module
+    found = _LAYER.search(module)
+    number = found[1] if found else ""
+    pattern = _LAYER.sub("layers.{}.", module, count=1)
     prefix = PREFIX[config.family]
     if pattern in TRUNK[config.family]:
         names = [prefix + name.format(number) for name in TRUNK[config.family][pattern]]
+        if config.gated and pattern.endswith("feed_forward.wi"):  # T5 v1.1
+            names = [f"{names[0]}_0", f"{names[0]}_1"]
     else:
         names = list(HEADS[config.family][pattern])
     return [f"{name.removeprefix(prefix) if bare else name}.{leaf}" for name in names]
@@ -462,11 +534,11 @@ def load(source: str | Path, *, kernel: Kernel = "auto", dropout: float | None =
     folder = find(source)
     settings = read_settings(folder)
     config = config_from(settings, folder / SETTINGS, dropout)
-    family, prefix = config.family, PREFIX[config.family]
+    prefix = PREFIX[config.family]
     tensors = {_modern(name): tensor for name, tensor in _read(folder)}
-    if not any(name.startswith(prefix) for name in tensors):
+    if prefix and not any(name.startswith(prefix) for name in tensors):
         tensors = {prefix + name: tensor for name, tensor in tensors.items()}  # the bare *Model
-    _merge_copies(tensors, family, folder)
+    _merge_copies(tensors, config, folder)
 
     model = Model(config, kernel)
     labels = _labels(settings)
@@ -587,6 +659,8 @@ def config_from(settings: Mapping[str, Any], path: Path, dropout: float | None =
     values |= {ours: settings[theirs] for theirs, ours in FIELDS[family].items() if settings.get(theirs) is not None}
     if family == "mpnet":
         values["max_length"] -= MPNET_OFFSET
+    if family == "t5":
+        values |= _t5(settings, path, values)
     if family == "electra" and values["inner"] == values["width"]:
         values["inner"] = 0
     if family == "modernbert":
@@ -599,6 +673,23 @@ def config_from(settings: Mapping[str, Any], path: Path, dropout: float | None =
         raise BadInput(f"{path}: {error}") from None
     except TypeError as error:
         raise BadInput(f"{path}: a number is not a number ({error})") from None
+
+
+def _t5(settings: Mapping[str, Any], path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What T5's config.json has beyond plain fields."""
+    form = settings.get("feed_forward_proj", "relu")
+    if form not in ("relu", "gated-gelu"):
+        raise BadInput(f"{path}: feed_forward_proj={form!r} is not supported, only 'relu' and 'gated-gelu'")
+    if settings.get("decoder_start_token_id", values.get("pad", 0)) != values.get("pad", 0):
+        raise BadInput(f"{path}: decoder_start_token_id must be pad_token_id, as in every published T5; mend it")
+    return {
+        "gated": form == "gated-gelu",
+        # transformers 5 says "tied" of all, and by another name whether states are scaled as a tied table needs
+        "tied": settings.get("scale_decoder_outputs", settings.get("tie_word_embeddings", True)),
+        "attention_dropout": values.get("dropout", 0.1),
+        "decoder_layers": values.get("decoder_layers") or values["layers"],
+        "key_width": 0 if values["key_width"] * values["heads"] == values["width"] else values["key_width"],
+    }
 
 
 def _modernbert(settings: Mapping[str, Any], path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -676,10 +767,13 @@ def _modern(name: str) -> str:
     return name
 
 
-def _merge_copies(tensors: dict[str, Tensor], family: str, folder: Path) -> None:
+def _merge_copies(tensors: dict[str, Tensor], config: Config, folder: Path) -> None:
     """Take out second copies of tied tensors, and the buffers that old files carry."""
-    tensors.pop(f"{PREFIX[family]}embeddings.position_ids", None)
-    for copy, original in COPIES[family].items():
+    tensors.pop(f"{PREFIX[config.family]}embeddings.position_ids", None)
+    if config.family == "t5":  # an unused table of the first files
+        tensors.pop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", None)
+    tied = {"lm_head.weight": "shared.weight"} if config.family == "t5" and config.tied else {}
+    for copy, original in (COPIES[config.family] | tied).items():
         if copy not in tensors:
             continue
         tensor = tensors.pop(copy)
@@ -705,7 +799,8 @@ def _heads(
     if architecture.endswith("Model"):
         of_class = frozenset()  # has a pooler or not: its weights tell
     heads = nn.ModuleDict()
-    makers = {
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "lm": lambda: LMHead(config, model.embeddings),
         "masked_lm": lambda: MaskedLMHead(config, model.embeddings),
         "pooler": lambda: Pooler(config),
         "next_sentence": lambda: NextSentenceHead(config),

@@ -26,5 +26,5 @@ def draw(module: nn.Module, std: float) -> None:
         bias = getattr(part, "bias", None)
         if isinstance(bias, Tensor):
             bias.zero_()
-        if isinstance(part, nn.LayerNorm):
+        if isinstance(part, nn.LayerNorm | nn.RMSNorm):
             part.weight.fill_(1.0)

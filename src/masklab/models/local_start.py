@@ -4,7 +4,8 @@ A small model spends its first minutes on finding out that near words matter; a 
 that training is free to change and with nothing added to the architecture. Heads are started to peak at the slots -1,
 +1, -2, +2, ... from their own. How, depends on where the family keeps positions:
 
-- mpnet: the shared relative bias gets a peak at the offset and falls with distance; the other heads get mild slopes.
+- mpnet, t5: the shared relative bias gets a peak at the offset and falls with distance; the other heads get mild
+  slopes. In t5's decoder all offsets look back.
 - modernbert: query and key biases, turned by the rotary positions, add sum_k a_k cos(w_k (j - i - offset)) to the
 score. - bert: the position table holds sinusoids, and query and key of the local heads read them, the query turned by
 the offset.
@@ -32,10 +33,10 @@ class Start:
     """How new weights begin.
 
     kind           random: as the family's class in transformers draws them; local: see above
-    embedding_std  deviation of token embeddings; None: the model's `std` if random, 0.05 if local
+    embedding_std  deviation of token embeddings; None: the model's `std` if random, 0.05 if local (t5: always 1)
     local_heads    how many heads of the first layer are local; None: all of them, in mpnet half of all
     later_heads    how many heads of each further layer are local (bert, modernbert; mpnet's bias serves all layers)
-    peak           what the offset gains in score over far slots; None: 4 in mpnet, 8 in modernbert
+    peak           what the offset gains in score over far slots; None: 4 in mpnet and t5, 8 in modernbert
     amplitude      bert: the sinusoids' height in deviations of the token embeddings
     gain           bert: the weight with which query and key read the sinusoids
     protect        bert: the position table stays as it is and token embeddings stay out of its dimensions, else a high
@@ -66,17 +67,21 @@ def start(model: Model, settings: Start | None = None) -> None:
     settings = settings or Start()
     config, local = model.config, settings.kind == "local"
     draw(model, config.std)
-    if config.pre_norm and not local:
+    if config.family == "modernbert" and not local:
         _modernbert_random(model)
-    std = settings.embedding_std or (0.05 if local else config.std)
+    if config.family == "t5":
+        _t5_random(model)
+    std = settings.embedding_std or (1.0 if config.family == "t5" else 0.05 if local else config.std)
     tables = model.embeddings
     for table in (tables.tokens, tables.positions, tables.segments):
         if table is not None:
             draw(table, std)
     if not local:
         return
-    if config.family == "mpnet":
+    if model.relative_bias is not None:
         _bias_start(model, settings)
+        if model.decoder is not None:
+            _bias_start(model.decoder, settings)
     elif config.family == "modernbert":
         _rotary_start(model, settings)
     else:
@@ -93,31 +98,50 @@ def _modernbert_random(model: Model) -> None:
             nn.init.trunc_normal_(weight, 0.0, own, -2 * own, 2 * own)
 
 
+def _t5_random(model: Model) -> None:
+    """Mesh TensorFlow's, which the class keeps: deviations by the number of inputs, and queries smaller, as the scores
+    are not scaled."""
+    config = model.config
+    inner = config.heads * config.head_size
+    for name, weight in model.named_parameters():
+        if weight.ndim != 2 or name.startswith("embeddings."):
+            continue
+        inside = {"attention.out": inner, "cross.out": inner, "feed_forward.wo": config.feed_forward}
+        fan = next((n for key, n in inside.items() if key in name), config.width)
+        nn.init.normal_(weight, 0.0, fan**-0.5)
+        if name.endswith(("attention.qkv.weight", "cross.q.weight")):
+            weight[:inner] *= config.head_size**-0.5
+
+
 def _local_heads(config: Config, settings: Start, layer: int) -> int:
     """How many heads of this layer are local."""
     if layer:
         return min(settings.later_heads, config.heads)
-    usual = max(1, config.heads // 2) if config.family == "mpnet" else config.heads
+    usual = max(1, config.heads // 2) if config.family in ("mpnet", "t5") else config.heads
     return usual if settings.local_heads is None else min(settings.local_heads, config.heads)
 
 
 def _bias_start(model: Model, settings: Start) -> None:
-    """mpnet: each bucket gets the mean of the wished bias over the distances it holds."""
+    """mpnet, t5: each bucket gets the mean of the wished bias over the distances it holds."""
     assert model.relative_bias is not None
-    assert model.embeddings.positions is not None
     config, peak = model.config, 4.0 if settings.peak is None else settings.peak
-    distance = torch.arange(1 - MAX_DISTANCE, MAX_DISTANCE)
-    shares = torch.nn.functional.one_hot(bucket(distance, config.buckets), config.buckets).float()
+    back_only = model.relative_bias.back_only
+    offsets = [offset for offset in OFFSETS if offset < 0] if back_only else OFFSETS
+    distance = torch.arange(1 - MAX_DISTANCE, 1 if back_only else MAX_DISTANCE)
+    held = bucket(distance, config.buckets, back_only=back_only)
+    shares = torch.nn.functional.one_hot(held, config.buckets).float()
     shares /= shares.sum(0).clamp(min=1)  # (2 * 128 - 1, buckets): a bucket without distances gets 0
     local = _local_heads(config, settings, 0)
     for head in range(config.heads):
         if head < local:
-            wished = peak * (distance == OFFSETS[head % len(OFFSETS)]) - 0.1 * distance.abs().clamp(max=40)
+            wished = peak * (distance == offsets[head % len(offsets)]) - 0.1 * distance.abs().clamp(max=40)
         else:
             wished = -SLOPES[(head - local) % len(SLOPES)] * distance.abs().float()
         model.relative_bias.table.weight[:, head] = wished @ shares
-    model.embeddings.positions.weight.zero_()  # the bias says where; this table may learn the rest
-    model.embeddings.positions.weight.requires_grad_(not settings.protect)
+    positions = getattr(model.embeddings, "positions", None)
+    if positions is not None:
+        positions.weight.zero_()  # the bias says where; this table may learn the rest
+        positions.weight.requires_grad_(not settings.protect)
 
 
 def _rotary_start(model: Model, settings: Start) -> None:

@@ -53,13 +53,15 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.mul(wide, cos).addcmul_(swapped, sin).to(x.dtype)
 
 
-def bucket(distance: Tensor, buckets: int = 32, max_distance: int = MAX_DISTANCE) -> Tensor:
+def bucket(distance: Tensor, buckets: int = 32, max_distance: int = MAX_DISTANCE, back_only: bool = False) -> Tensor:
     """key slot - query slot -> bucket: half the buckets look back, half ahead; near distances one each, far ones
-    shared.
+    shared. back_only: all of them look back, and whatever is ahead is bucket 0 (T5's decoder).
 
     bucket([-200, -9, -8, -1, 0, 1, 8]) -> [15, 8, 8, 1, 0, 17, 24]
     """
-    half = buckets // 2
+    if back_only:
+        distance = distance.clamp(max=0)
+    half = buckets if back_only else buckets // 2
     exact = half // 2
     n = distance.abs()
     # the logarithm in float32 in just this order: boundaries then fall where transformers puts them
@@ -68,15 +70,17 @@ def bucket(distance: Tensor, buckets: int = 32, max_distance: int = MAX_DISTANCE
 
 
 class RelativeBias(nn.Module):
-    """One learned number per (bucket of distance, head), added to the attention scores of every layer."""
+    """One learned number per (bucket of distance, head), added to the attention scores of every layer of a stack."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, back_only: bool = False):
         super().__init__()
-        self.buckets = config.buckets
+        self.buckets, self.back_only = config.buckets, back_only
         self.table = nn.Embedding(config.buckets, config.heads)
 
     def forward(self, length: int) -> Tensor:  # -> (H, T, T): [head, query slot, key slot]
         device = self.table.weight.device
         distance = torch.arange(-(length - 1), length, device=device)
-        line = F.embedding(bucket(distance, self.buckets), self.table.weight).t().contiguous()  # (H, 2T - 1)
+        line = (
+            F.embedding(bucket(distance, self.buckets, back_only=self.back_only), self.table.weight).t().contiguous()
+        )  # (H, 2T - 1)
         return line.unfold(1, length, 1).flip(1)  # a query one slot later reads the line one place earlier

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from masklab.models.pattern import Inputs, Layout
+from masklab.models.pattern import PADDING, Inputs, Layout
 from masklab.models.transformer import Model
 from masklab.rng import integer, rng, shuffled
 from masklab.training.mixture import Mixture
@@ -24,7 +24,8 @@ class Example(NamedTuple):
     """One row as an objective builds it (numpy).
 
     `at[name]` lists the slots whose states loss term `name` asks for and `targets[name]` what it wants there, e.g.
-    at = {"masked": [3, 9], "next": [0]}, targets = {"masked": [2041, 77], "next": [1]}.
+    at = {"masked": [3, 9], "next": [0]}, targets = {"masked": [2041, 77], "next": [1]}. A second sequence, for a
+    decoder, is `written`; its documents have the numbers of those in `inputs` that they look back at.
     """
 
     inputs: Inputs  # (T,) int32 each
@@ -33,6 +34,7 @@ class Example(NamedTuple):
     full: bool = False  # one document fills the whole row
     words: int = 0
     units: np.ndarray | None = None  # (T,) uint8, bits of corpus/units.py, for people who look at the row
+    written: Inputs | None = None  # (T2,) int32 each
 
 
 class Batch(NamedTuple):
@@ -46,13 +48,17 @@ class Batch(NamedTuple):
     tokens: int  # slots that hold a token, not padding
     words: int
     units: np.ndarray | None = None  # (B, T) uint8, as in Example; it stays on the host
+    written: Inputs | None = None  # (B, T2) int32 each; always left to right
 
     def to(self, device: torch.device | str) -> "Batch":
         def move(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: x.to(device, non_blocking=True) for name, x in tensors.items()}
 
-        inputs = Inputs(*(x.to(device, non_blocking=True) for x in self.inputs))
-        return self._replace(inputs=inputs, at=move(self.at), targets=move(self.targets))
+        inputs, written = (
+            None if some is None else Inputs(*(x.to(device, non_blocking=True) for x in some))
+            for some in (self.inputs, self.written)
+        )
+        return self._replace(inputs=inputs, at=move(self.at), targets=move(self.targets), written=written)
 
     def _repr_html_(self) -> str:
         from masklab.training.look import batch_html
@@ -116,9 +122,17 @@ def states_at(model: Model, batch: Batch) -> dict[str, Tensor]:
 
 
 def collate(examples: Sequence[Example], kind: str = "bidirectional") -> Batch:
-    """Stack examples of one row length."""
-    inputs = Inputs(*(torch.from_numpy(np.stack(column)) for column in zip(*(e.inputs for e in examples), strict=True)))
+    """Stack examples of one row length; of several corpora, second sequences may differ in theirs."""
 
+    def stacked(rows: list[Inputs]) -> Inputs:
+        longest = max(len(row.tokens) for row in rows)
+        filled = [_widened(row, longest) for row in rows]
+        return Inputs(*(torch.from_numpy(np.stack(column)) for column in zip(*filled, strict=True)))
+
+    inputs = stacked([e.inputs for e in examples])
+    second = [e.written for e in examples if e.written is not None]
+    written = stacked(second) if second else None
+    tokens = sum(int((some.document >= 0).sum()) for some in (inputs, written) if some is not None)
     at = {name: torch.from_numpy(_pad([e.at[name] for e in examples], 0)) for name in examples[0].at}
     targets = {
         name: torch.from_numpy(_pad([e.targets[name] for e in examples], IGNORE)) for name in examples[0].targets
@@ -129,10 +143,19 @@ def collate(examples: Sequence[Example], kind: str = "bidirectional") -> Batch:
         targets,
         Layout(kind, all(e.full for e in examples)),  # type: ignore[arg-type]
         {name: int((t != IGNORE).sum()) for name, t in targets.items()},
-        int((inputs.document >= 0).sum()),
+        tokens,
         sum(e.words for e in examples),
         None if any(e.units is None for e in examples) else np.stack([e.units for e in examples]),  # type: ignore[misc]
+        written,
     )
+
+
+def _widened(row: Inputs, length: int) -> Inputs:
+    """The row with padding at its end."""
+    more = length - len(row.tokens)
+    if not more:
+        return row
+    return Inputs(*(np.pad(x, (0, more), constant_values=PADDING if x is row.document else 0) for x in row))
 
 
 def _pad(arrays: list[np.ndarray], value: int) -> np.ndarray:

@@ -89,9 +89,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The factor on every learning rate: rises over `warmup`, then falls to 0 in one of three shapes."""
+    """The factor on every learning rate: rises over `warmup`, then falls in one of these shapes."""
 
-    shape: Literal["linear", "cosine", "trapezoid", "constant"] = "linear"
+    shape: Literal["linear", "cosine", "trapezoid", "inverse root", "constant"] = "linear"
     warmup: float = 0.01  # share of the run
     decay: float = 0.3  # trapezoid: the share of the run, at its end, in which it falls
 
@@ -110,6 +110,8 @@ class Schedule:
                 return 0.5 - 0.5 * math.cos(math.pi * left)
             case "trapezoid":
                 return min(1.0, (1 - progress) / self.decay)
+            case "inverse root":  # T5's: as 1 / sqrt(step)
+                return math.sqrt(max(self.warmup, 1e-3) / max(progress, self.warmup, 1e-3))
             case _:
                 return 1.0
 
