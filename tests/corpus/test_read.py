@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import random
+import re
 import struct
 import tempfile
 import threading
@@ -579,3 +580,51 @@ def test_whatever_a_file_holds_it_is_read_or_refused_in_one_line(before, middle,
 def test_the_commands_offer_every_format():
     assert get_args(get_args(TextFormat)[0]) == formats.FORMATS
     assert set(formats.FORMATS) == {"auto", *formats.READERS} == {"auto", *formats.SHOWN}
+
+
+def test_what_is_no_text_in_a_folder_is_counted(tmp_path):
+    (tmp_path / "a.txt").write_text("One.\nTwo.\n")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    (tmp_path / "round").symlink_to("round")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "store.json").write_text("{}")
+    (tmp_path / "corpus" / "preparation.json").write_text("{}")
+    reading = documents(tmp_path)
+    assert [document.text for document in reading] == ["One.", "Two."]
+    assert {Path(file.name).name: file.left_out for file in reading.files if file.left_out} == {
+        "corpus": "is a prepared corpus",
+        "dangling": "is a link to nothing",
+        "pipe": "is no file",
+        "round": "is a link to nothing",
+    }
+    assert "4 files left out" in reading.summary()[-1]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path):
+    (tmp_path / "a.txt").write_text("One.\n")
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(PermissionError, match="closed"):
+        documents(tmp_path)
+
+
+def test_where_bytes_are_wrong_it_says_what_that_looks_like(tmp_path):
+    file = tmp_path / "a.txt"
+    for data, said in (
+        ("Der schöne süß".encode()[:-1], "it ends within a character: was it cut short?"),
+        ("Der schöne ".encode() + b"s\xfc\xdfe", "which what stands before it is: damaged, or put together"),
+        (b"Der sch\xf6ne", "--encoding cp1252 reads 'Der schöne'"),
+    ):
+        file.write_bytes(data)
+        with pytest.raises(BadInput, match=re.escape(said)):
+            documents(file)
+
+
+def test_half_a_character_is_not_counted_as_damage_that_was_there(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "\\ud83d half"}\n{"text": "\\ufffd was there, \\ud83d not"}\n')
+    reading = documents(file)
+    assert [document.text for document in reading] == ["\ufffd half", "\ufffd was there, \ufffd not"]
+    assert reading.counts["half_characters"] == 2
+    assert reading.counts["damaged"] == 1

@@ -1,7 +1,9 @@
 """What the commands share: the application itself, how bad input ends, options that several take, tables."""
 
+import errno
 import re
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,6 +30,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             fail("interrupted", 130)
         except OSError as error:
+            if error.errno == errno.ENOSPC:
+                where = error.filename or f"this folder or of {tempfile.gettempdir()} (TMPDIR)"
+                fail(f"the disk of {where} is full; make room and run the same again", 2)
             if error.filename is None or isinstance(error, BrokenPipeError):
                 raise
             fail(f"{error.filename}: {error.strerror}", 2)

@@ -261,11 +261,11 @@ def _sample(corpus: Path, blocks: np.ndarray, wanted: np.ndarray, held: np.ndarr
 
 def fingerprint(documents: Any) -> list[Any] | None:
     """What tells without reading them whether files are still the same; None: only reading them again can tell."""
-    if not isinstance(documents, Reading) or any(not file.path.is_file() for file in documents.files):
+    if not isinstance(documents, Reading) or any(not file.path.is_file() for file in documents.read):
         return None
-    if any(file.name != str(file.path) for file in documents.files):  # standard input, in a file that will be gone
+    if any(file.name != str(file.path) for file in documents.read):  # standard input, in a file that will be gone
         return None
-    times = [[file.name, file.size, file.path.stat().st_mtime_ns, file.format] for file in documents.files]
+    times = [[file.name, file.size, file.path.stat().st_mtime_ns, file.format] for file in documents.read]
     return [documents.field, documents.encoding, documents.errors, times]
 
 

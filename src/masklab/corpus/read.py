@@ -137,7 +137,7 @@ class Reading:
                 self._named.add(id(kept))
         self.files = list(files.values())
         said = Counter[str]()
-        for file in self.files:
+        for file in self.read:
             self._recognise(file, format, said)
         self.counts = Counter()
 
@@ -303,7 +303,9 @@ class Reading:
                         data = text.encode()
                     except UnicodeEncodeError:
                         counts["half_characters"] += 1
+                        counts["damaged"] += text.count("\ufffd")  # which counts those that were there before
                         text = without_surrogates(text)
+                        counts["damaged"] -= text.count("\ufffd")
                         data = text.encode()
                 else:
                     try:
@@ -353,6 +355,10 @@ class Reading:
         line += data.count(b"\n", 0, begin)
         if encoding == "UTF-8":
             where = f"line {line}, byte {error.start - begin + 1} of the text there: not UTF-8"
+            if error.end == len(data) and error.reason == "unexpected end of data":
+                return f"{where}, it ends within a character: was it cut short?"
+            if not data[begin : error.start].isascii():
+                return f"{where}, which what stands before it is: damaged, or put together from several files?"
             return where + guesses(data[begin if error.start - begin < 2000 else error.start :][:4000].split(b"\n")[0])
         text = data[begin : error.start].decode()[-30:]
         return f"line {line}, after {text!r}: not {encoding}"
@@ -373,29 +379,42 @@ def first_words(text: str, most: int = 60) -> str:
 
 
 def _file(path: Path) -> FileRead:
-    return FileRead(str(path), path, size=path.stat().st_size)
+    if path.is_file():
+        return FileRead(str(path), path, size=path.stat().st_size)
+    why = "is a prepared corpus" if path.is_dir() else "is a link to nothing" if path.is_symlink() else "is no file"
+    return FileRead(str(path), path, left_out=why)
 
 
 def _walk(folder: Path) -> list[Path]:
-    """The files of a folder and those below it, in order; names that begin with a dot are not looked at."""
+    """The files of a folder and those below it, in order; names that begin with a dot are not looked at.
+
+    Prepared corpora among them, and what is no file, are there too, to be counted.
+    """
     names = set(os.listdir(folder))
     if "store.json" in names:
         raise BadInput(f"{folder} is a prepared corpus; name the text that it was made from")
     if {"dataset_info.json", "state.json"} <= names or "dataset_dict.json" in names:
         raise BadInput(f"{folder} was saved by `datasets`; read it as hub:{folder}")
     found, seen = [], set[str]()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         real = os.path.realpath(place)
         if real in seen:  # a link back up
             folders.clear()
             continue
         seen.add(real)
+        if "store.json" in files:
+            found.append(Path(place))
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(place, name) for name in files if not name.startswith(".")]
-    found = sorted(path for path in found if path.is_file())
-    if not found:
+    if not any(path.is_file() for path in found):
         raise BadInput(f"{folder} holds no files; name another folder")
-    return found
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _as_what(format: str, why: str, other: str) -> str:
