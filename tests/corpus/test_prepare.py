@@ -275,9 +275,9 @@ def test_a_vocabulary_being_added_goes_on_too(tmp_path, monkeypatch):
     assert [path.name for path in store.path.iterdir() if path.name.startswith(".")] == []
 
 
-def stopped(folder: Path, texts, monkeypatch, **options) -> None:
+def stopped(folder: Path, texts, monkeypatch, after: int = 4, **options) -> None:
     with monkeypatch.context() as patch:
-        killing(patch, "commit", 4)
+        killing(patch, "commit", after)
         with pytest.raises(Killed):
             run(texts, folder, 120, **options)
 
@@ -299,6 +299,20 @@ def test_other_documents_or_options_start_anew_and_say_so(tmp_path, monkeypatch)
     assert contents(run(iter(TEXTS), tmp_path / "new", 120).path) == expected
 
 
+class Counted:
+    """A method that counts its calls."""
+
+    def __init__(self, method):
+        self.method, self.calls = method, 0
+
+    def __get__(self, owner, _):
+        def counting(*arguments):
+            self.calls += 1
+            return self.method(owner, *arguments)
+
+        return counting
+
+
 def test_files_that_did_not_change_are_not_read_twice(tmp_path, monkeypatch):
     file = tmp_path / "news.txt"
     file.write_text("\n\n".join(TEXTS), "utf-8")
@@ -306,6 +320,15 @@ def test_files_that_did_not_change_are_not_read_twice(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Reading, "__iter__", None)
         run(documents(file), tmp_path / "new", 120)
+    monkeypatch.setattr(keep_text, "_BLOCK", 9000)
+    monkeypatch.setattr(keep_text, "_FEW", 3000)
+    monkeypatch.setattr(Work, "due", lambda self: True)
+    expected = contents(run(documents(file), tmp_path / "straight", 120).path)
+    stopped(tmp_path / "new", documents(file), monkeypatch, after=2)  # while reading
+    with monkeypatch.context() as patch:
+        patch.setattr(keep_text._Given, "_note", counted_notes := Counted(keep_text._Given._note))
+        assert contents(run(documents(file), tmp_path / "new", 120).path) == expected
+    assert 0 < counted_notes.calls < 60, "those that were read before are not looked at"
     stopped(tmp_path / "new", documents(file), monkeypatch)
     file.write_text("\n\n".join(TEXTS[1:]), "utf-8")
     said: list[str] = []

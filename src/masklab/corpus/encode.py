@@ -10,6 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, compress
 from typing import Any, NamedTuple
 
@@ -272,6 +273,7 @@ def cuts(tokenizer: Tokenizer) -> Cuts | None:
     return None
 
 
+@lru_cache(maxsize=8)
 def _those(characters: str) -> np.ndarray:
     """(0x110000,) bool: is it in the brackets of a regular expression? None is of those beyond U+FFFF."""
     found = np.zeros(0x110000, bool)

@@ -151,7 +151,7 @@ def _text(work: Work, documents: Iterable[Document | str], keep_duplicates: bool
     if done and inputs:
         return  # the files have not changed since
     try:
-        keep_text(work, documents, keep_duplicates, workers, tell)
+        keep_text(work, documents, keep_duplicates, workers, tell, same=bool(inputs))
     except Changed:
         work.restart()
         if iter(documents) is documents:  # type: ignore[comparison-overlap]

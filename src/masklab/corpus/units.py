@@ -153,7 +153,7 @@ class _Laid:
         self.blank = self.first >= end
         self.before_end = np.concatenate([[0], end[:-1]])
         # bytes of one character, or of one that the normaliser expanded
-        self.shares = (begin < self.before_end) & ~self.blank
+        self.shares = begin < self.before_end
         # Unigram may cut " city" into " " and "city": one word. A line end is never part of the next word.
         newline = np.append(code, 0)[begin] == 10
         after_blank = np.concatenate([[False], (self.blank & ~newline)[:-1]])
