@@ -58,13 +58,13 @@ class Case(NamedTuple):
         inputs, outputs = self.tables()
         tree = self.tree if "tree" in kind else None
         text, groups = (self.ids, 0, len(self.ids), 5, self.draws), -(-self.most(kind) // tile.columns)
-        if "cbow" in kind:
-            found = tiled.cbow(tile, inputs, outputs, *text, tree, groups, *RATES, aligned(2, self.dim))
-        elif "pair" in kind:
-            found = tiled.skipgram_strict(tile, inputs, outputs, *text, groups, *RATES)
+        desk = tiled.desk_for(len(inputs), self.dim, self.draws.window, groups, "pair" in kind)
+        desk.seen[:] = 10**6  # what another text may have left there
+        if "pair" in kind:
+            found = tiled.skipgram_strict(tile, inputs, outputs, *text, groups, *RATES, desk)
         else:
-            seen = np.full(len(inputs), 10**6, np.int32)  # scratch memory may hold anything
-            found = tiled.skipgram(tile, inputs, outputs, *text, tree, groups, *RATES, seen)
+            kernel = tiled.cbow if "cbow" in kind else tiled.skipgram
+            found = kernel(tile, inputs, outputs, *text, tree, groups, *RATES, desk)
         return found, inputs, outputs
 
     def by_autograd(self, kind: str) -> tuple[tuple[float, int], np.ndarray, np.ndarray]:
@@ -171,9 +171,9 @@ def test_tiles_do_what_plain_loops_do(name, kind):
     assert not mine[:, case.dim :].any()
 
 
-@pytest.mark.parametrize(("width", "kind"), [(4, "skip-gram shared"), (8, "cbow negatives")])
-def test_kernels_on_tiles_of_other_machines(width, kind):
-    case = ODD["common"]
+@pytest.mark.parametrize("width", sorted(set(TILES) - {TILE.width}))
+def test_kernels_on_tiles_of_other_machines(width):
+    case, kind = ODD["common"], "cbow negatives"
     _, inputs, outputs = case.plain(kind)
     _, mine, theirs = case.tiled(kind, TILES[width])
     assert np.abs(mine - inputs).max() < 2e-5

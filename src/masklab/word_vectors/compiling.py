@@ -35,7 +35,10 @@ def kernel(function: Callable[..., Any], fastmath: bool = True, counted: bool = 
         compiled.enable_caching()
     except RuntimeError:  # neither the package nor the user's home can be written to
         setattr(config, "CACHE_DIR", _temporary())  # noqa: B010 (unknown to type checkers)
-        compiled.enable_caching()
+        try:
+            compiled.enable_caching()
+        except RuntimeError:  # a function without a source file
+            return compiled
     compiled._cache._cache_file._source_stamp = sorted((f, os.stat(f).st_mtime_ns) for f in _files(function))
     return compiled
 

@@ -9,6 +9,7 @@ Mikolov et al. 2013, "Distributed Representations of Words and Phrases and their
 negatives from counts**0.75 (2.2), the Huffman tree (2.1).
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -127,7 +128,7 @@ def huffman(counts: np.ndarray) -> Tree:
     return Tree(start, steps)
 
 
-@kernel
+@partial(kernel, counted=False)
 def read_sentence(ids, at, end, first_place, keep, keep_key, words, places):
     """Read the next sentence of ids[at:end], dropping words by chance: how many words stayed, and where to read on.
 

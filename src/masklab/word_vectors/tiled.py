@@ -2,12 +2,15 @@
 
 What is done for speed, beside the tiles themselves (tiles.py): the next window's targets are drawn while this window
 is computed, and their rows are asked for from memory; nothing is drawn that the window does not use, because random
-numbers depend on the place alone; a Huffman path or the negatives are gathered once for all contexts of a window.
+numbers depend on the place alone; a Huffman path or the negatives are gathered once for all contexts of a window; and
+no references to arrays are counted, so that scratch memory is made outside (`desk_for`).
 
-The arguments are those of plain.py, with the tile first and `most` in groups of tile.columns targets.
+The arguments are those of plain.py, with the tile first, `most` in groups of tile.columns targets, and the desk last.
 """
 
 import math
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,12 +21,52 @@ from masklab.word_vectors.tiles import (
     LANES,
     add_changes,
     add_to_all,
+    aligned,
     mean,
     prefetch,
     slopes,
     update,
     update_outputs,
 )
+
+
+class Desk(NamedTuple):
+    """Where one thread works. Targets and what belongs to them stand twice: for this window and for the next."""
+
+    words: np.ndarray  # (SENTENCE,) int32
+    places: np.ndarray  # (SENTENCE,) int64
+    seen: np.ndarray  # (V,) int32: where each word stood last, so that words that repeat in a window are known
+    earlier: np.ndarray  # (SENTENCE,) int32, `repeats`
+    contexts: np.ndarray  # (2, 2 * window) int32
+    times: np.ndarray  # (at least STEP,) int32
+    targets: np.ndarray  # (2 * groups, LANES) int32
+    labels: np.ndarray  # (2 * groups, LANES) float32
+    weights: np.ndarray  # (2 * groups, LANES) float32
+    found: np.ndarray  # (2 * groups, STEP + LANES, LANES) float32, slopes
+    changes: np.ndarray  # (STEP, D) float32, zero between steps
+    hidden: np.ndarray  # (1, D) float32
+
+
+def desk_for(vocabulary: int, dim: int, window: int, most: int, per_pair: bool = False) -> Desk:
+    """Room for targets in up to `most` groups: for each pair of words, or for each window."""
+    groups = 2 * most * (2 * window if per_pair else 1)
+    desk = Desk(
+        words=np.zeros(SENTENCE, np.int32),
+        places=np.zeros(SENTENCE, np.int64),
+        seen=np.zeros(vocabulary, np.int32),
+        earlier=np.zeros(SENTENCE, np.int32),
+        contexts=np.zeros((2, 2 * window), np.int32),
+        times=np.ones(STEP, np.int32),
+        targets=np.zeros((groups, LANES), np.int32),
+        labels=np.zeros((groups, LANES), np.float32),
+        weights=np.zeros((groups, LANES), np.float32),
+        found=np.zeros((groups, STEP + LANES, LANES), np.float32),
+        changes=aligned(STEP, dim),
+        hidden=aligned(1, dim),
+    )
+    desk.labels[::most, 0] = 1  # the word itself; a tree's labels are written for every word
+    desk.weights[::most, 0] = 1
+    return desk
 
 
 @inlined
@@ -115,22 +158,12 @@ def repeats(words, length, seen, earlier):
         earlier[p] = last
 
 
-@kernel
-def skipgram(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, rate, rate_end, seen):
-    """plain.skipgram with one set of targets a window: shared negatives, or the tree.
-
-    `seen` (V,) int32 is scratch memory: where each word stood last, so that words that repeat in a window are known.
-    """
+@partial(kernel, counted=False)
+def skipgram(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, rate, rate_end, desk):
+    """plain.skipgram with one set of targets a window: shared negatives, or the tree."""
     window, columns = draws.window, tile.columns
-    words, places = np.empty(SENTENCE, np.int32), np.empty(SENTENCE, np.int64)
-    earlier = np.empty(SENTENCE, np.int32)
-    contexts, times = np.empty(2 * window, np.int32), np.empty(STEP, np.int32)
-    targets = np.zeros((2 * most, LANES), np.int32)
-    labels, weights = np.zeros((2 * most, LANES), np.float32), np.zeros((2 * most, LANES), np.float32)
-    labels[0, 0], labels[most, 0] = 1, 1
-    weights[0, 0], weights[most, 0] = 1, 1
-    found = np.zeros((2 * most, STEP + 8, LANES), np.float32)
-    changes = np.zeros((STEP if most > 1 else 0, inputs.shape[1]), np.float32)
+    words, places, contexts, times = desk.words, desk.places, desk.contexts[0], desk.times
+    targets, labels, weights, found = desk.targets, desk.labels, desk.weights, desk.found
     loss, pairs = 0.0, 0
     at = begin
     while at < end:
@@ -138,7 +171,7 @@ def skipgram(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, r
         length, at = read_sentence(ids, at, end, place - begin, draws.keep, draws.keep_key, words, places)
         if length == 0:
             break
-        repeats(words, length, seen, earlier)
+        repeats(words, length, desk.seen, desk.earlier)
         ready = choose(tile, outputs, draws, tree, words[0], places[0], 0, targets, labels, weights)
         for p in range(length):
             group, groups = (p & 1) * most, ready
@@ -154,7 +187,7 @@ def skipgram(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, r
                 if j != p:
                     contexts[count] = words[j]
                     count += 1
-            repeated = earlier[high - 1] >= low
+            repeated = desk.earlier[high - 1] >= low
             for first in range(0, count, STEP):
                 some = min(STEP, count - first)
                 if repeated:
@@ -174,26 +207,20 @@ def skipgram(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, r
                     update(tile, inputs, contexts, first, some, outputs, targets, group, found)
                 else:
                     for g in range(group, group + groups):
-                        update_outputs(tile, inputs, contexts, first, some, outputs, targets, g, found, changes)
-                    add_changes(tile, inputs, contexts, first, some, changes)
+                        update_outputs(tile, inputs, contexts, first, some, outputs, targets, g, found, desk.changes)
+                    add_changes(tile, inputs, contexts, first, some, desk.changes)
             if places[p] % LOOK == 0:
                 pairs += count
     return loss, pairs
 
 
-@kernel
-def skipgram_strict(tile, inputs, outputs, ids, begin, end, place, draws, most, rate, rate_end):
+@partial(kernel, counted=False)
+def skipgram_strict(tile, inputs, outputs, ids, begin, end, place, draws, most, rate, rate_end, desk):
     """plain.skipgram with negatives of its own for each pair."""
     window, columns = draws.window, tile.columns
-    words, places = np.empty(SENTENCE, np.int32), np.empty(SENTENCE, np.int64)
-    contexts = np.empty((2, 2 * window), np.int32)
+    words, places, contexts = desk.words, desk.places, desk.contexts
+    targets, labels, weights, found = desk.targets, desk.labels, desk.weights, desk.found
     size = 2 * window * most
-    targets = np.zeros((2 * size, LANES), np.int32)
-    labels, weights = np.zeros((2 * size, LANES), np.float32), np.zeros((2 * size, LANES), np.float32)
-    labels[::most, 0] = 1
-    weights[::most, 0] = 1
-    found, once = np.zeros((2 * size, 8, LANES), np.float32), np.ones(1, np.int32)
-    changes = np.zeros((1, inputs.shape[1]), np.float32)
     loss, pairs = 0.0, 0
     at = begin
     while at < end:
@@ -224,29 +251,25 @@ def skipgram_strict(tile, inputs, outputs, ids, begin, end, place, draws, most, 
                 for g in range(group, group + most):
                     slopes(tile, inputs, rows, n, 1, outputs, targets, labels, weights, g, now, found)
                 if places[p] % LOOK == 0:
-                    loss += look_at(group, most, columns, 1, once, weights, now, found)
+                    loss += look_at(group, most, columns, 1, desk.times, weights, now, found)
                     pairs += 1
                 if most == 1:
                     update(tile, inputs, rows, n, 1, outputs, targets, group, found)
                 else:
                     for g in range(group, group + most):
-                        update_outputs(tile, inputs, rows, n, 1, outputs, targets, g, found, changes)
-                    add_to_all(tile, inputs, rows[n:], 1, changes)
+                        update_outputs(tile, inputs, rows, n, 1, outputs, targets, g, found, desk.changes)
+                    add_to_all(tile, inputs, rows[n:], 1, desk.changes)
     return loss, pairs
 
 
-@kernel
-def cbow(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, rate, rate_end, scratch):
-    """plain.cbow. `scratch` (2, D): rows of their own for the mean and for its change."""
+@partial(kernel, counted=False)
+def cbow(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, rate, rate_end, desk):
+    """plain.cbow."""
     window, columns = draws.window, tile.columns
-    words, places = np.empty(SENTENCE, np.int32), np.empty(SENTENCE, np.int64)
-    contexts, first = np.empty(2 * window, np.int32), np.zeros(1, np.int32)
-    hidden, change = scratch[:1], scratch[1:]
-    targets = np.zeros((2 * most, LANES), np.int32)
-    labels, weights = np.zeros((2 * most, LANES), np.float32), np.zeros((2 * most, LANES), np.float32)
-    labels[0, 0], labels[most, 0] = 1, 1
-    weights[0, 0], weights[most, 0] = 1, 1
-    found, once = np.zeros((2 * most, 8, LANES), np.float32), np.ones(1, np.int32)
+    words, places, contexts, first = desk.words, desk.places, desk.contexts[0], desk.contexts[1]
+    targets, labels, weights, found = desk.targets, desk.labels, desk.weights, desk.found
+    hidden, change = desk.hidden, desk.changes
+    first[0] = 0  # the row of `hidden`
     loss, pairs = 0.0, 0
     at = begin
     while at < end:
@@ -274,7 +297,7 @@ def cbow(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, rate,
             for g in range(group, group + groups):
                 slopes(tile, hidden, first, 0, 1, outputs, targets, labels, weights, g, now, found)
             if places[p] % LOOK == 0:
-                loss += look_at(group, groups, columns, 1, once, weights, now, found)
+                loss += look_at(group, groups, columns, 1, desk.times, weights, now, found)
                 pairs += 1
             for g in range(group, group + groups):
                 update_outputs(tile, hidden, first, 0, 1, outputs, targets, g, found, change)

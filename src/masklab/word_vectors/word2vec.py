@@ -211,17 +211,16 @@ def _work(
     if tree is None:
         tile = tiles.fitting(tile, most)
     groups = -(-most // tile.columns)
-    seen = [np.zeros(len(inputs) if skipgram else 0, np.int32) for _ in range(workers)]
-    scratch = [tiles.aligned(2, settings.dim) for _ in range(workers)]
+    strict = skipgram and tree is None and not settings.shared
+    desks = [tiled.desk_for(len(inputs), settings.dim, settings.window, groups, strict) for _ in range(workers)]
 
     def work_tiled(chunk: Chunk) -> Loss:
         text = (ids, chunk.begin, chunk.end, chunk.place, draws)
-        rates = (groups, chunk.rate, chunk.rate_end)
-        if not skipgram:
-            return Loss(*tiled.cbow(tile, inputs, outputs, *text, tree, *rates, scratch[chunk.thread]))
-        if settings.shared or tree is not None:
-            return Loss(*tiled.skipgram(tile, inputs, outputs, *text, tree, *rates, seen[chunk.thread]))
-        return Loss(*tiled.skipgram_strict(tile, inputs, outputs, *text, *rates))
+        rest = (groups, chunk.rate, chunk.rate_end, desks[chunk.thread])
+        if strict:
+            return Loss(*tiled.skipgram_strict(tile, inputs, outputs, *text, *rest))
+        kernel = tiled.skipgram if skipgram else tiled.cbow
+        return Loss(*kernel(tile, inputs, outputs, *text, tree, *rest))
 
     return work_tiled
 
