@@ -41,7 +41,7 @@ def plain(names: list[str], text: str) -> list[tuple[int, int]]:
     return sorted(chosen)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.text(LETTERS, min_size=1, max_size=5).map(lambda t: " ".join(t.split())).filter(bool), max_size=5),
     st.lists(st.text(LETTERS, max_size=30), min_size=1, max_size=3),

@@ -19,7 +19,7 @@ def cuts(word: str):
         yield [word[a:b] for a, b in pairwise(edges)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(st.text("abc", min_size=1, max_size=6), st.integers(1, 9), min_size=1, max_size=5),
     st.sets(st.text("abc", min_size=2, max_size=4), max_size=6), st.integers(0, 99),
@@ -41,7 +41,7 @@ def test_expected_counts_are_those_of_all_cuts(counts, longer, seed):
     assert found.tolist() == pytest.approx([wanted[piece] for piece in pieces])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.sets(st.text("ab", min_size=2, max_size=5), min_size=1, max_size=8), st.integers(0, 99))
 def test_the_second_best_cut(longer, seed):
     pieces = ["a", "b", *sorted(longer)]

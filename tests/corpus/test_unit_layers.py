@@ -160,7 +160,7 @@ def test_segmented_words_take_the_place_of_characters():
     assert units(both, "phrases")[1] == (2, 6, True)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 6)).map(lambda p: (p[0], p[0] + p[1])), max_size=8))
 def test_the_longest_wins(spans):
     chosen: list[tuple[int, int]] = []

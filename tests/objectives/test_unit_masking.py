@@ -44,7 +44,7 @@ def laid(tmp_path_factory) -> Store:
     return lay(store)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), rate=st.floats(0.02, 0.9), unit=st.sampled_from(UNITS))
 def test_whole_or_not_at_all(laid: Store, seed: int, rate: float, unit: Unit):
     part = laid.part("train")
@@ -181,5 +181,7 @@ def test_it_trains_and_is_shown(laid, tmp_path):
             )  # fmt: skip
             assert set(piece.goes_on) <= set(piece.marks)
             assert piece.joined == (bits != 0 and not bits & WORD_START)
+    for piece in look.read(0, 0):  # answers are joined as the text was
+        assert all(asked.wanted.startswith("·") == piece.joined for asked in piece.asked)
     plain = show(replace(recipe, objective=MaskedLM(unit="word")), 0)
     assert "phrases" in plain.page()  # marked whatever is masked

@@ -66,13 +66,13 @@ class Look:
     def read(self, part: int, row: int) -> list[Piece]:
         return pieces(self.batches[part], row, self.spell, self.explain)
 
-    def explain(self, term: str, shown: int, target: int) -> Asked:
+    def explain(self, term: str, shown: int, target: int, joined: bool | None = None) -> Asked:
         """What a target means in words."""
         tokenizer = self.source.tokenizer
         if term == "masked":
             how = "hidden" if shown == tokenizer.mask else "kept" if shown == target else "changed"
-            text, joined = self.spell(target)
-            return Asked("·" * joined + text, how)
+            text, spelled = self.spell(target)
+            return Asked("·" * (spelled if joined is None else joined) + text, how)
         if term == "next":
             return Asked("B follows A" if target == IS_NEXT else "B is from elsewhere")
         if term in ("left", "right"):

@@ -50,14 +50,15 @@ class Piece(NamedTuple):
 
 
 Spell = Callable[[int], tuple[str, bool]]  # token id -> its text, whether it continues a word
-Explain = Callable[[str, int, int], Asked]  # loss term, token id shown, target -> what is asked
+# loss term, token id shown, target, whether the slot continues a word (None: not known) -> what is asked
+Explain = Callable[[str, int, int, bool | None], Asked]
 
 
 def number(token: int) -> tuple[str, bool]:
     return str(token), False
 
 
-def name_and_number(term: str, shown: int, target: int) -> Asked:
+def name_and_number(term: str, shown: int, target: int, joined: bool | None) -> Asked:
     return Asked(f"{term} {target}")
 
 
@@ -68,13 +69,15 @@ def pieces(batch: "Batch", row: int, spell: Spell = number, explain: Explain = n
     for term, at in batch.at.items():
         for slot, target in zip(at[row].tolist(), batch.targets[term][row].tolist(), strict=True):
             if isinstance(target, int) and target != IGNORE:
-                asked[slot] = (*asked.get(slot, ()), explain(term, int(inputs.tokens[slot]), target))
+                bits = _bits(batch, row, slot)
+                goes_on = not bits & WORD_START if bits else None
+                asked[slot] = (*asked.get(slot, ()), explain(term, int(inputs.tokens[slot]), target, goes_on))
     columns = (inputs.position, inputs.segment, inputs.document, inputs.time, inputs.visible_from)
     found = []
     for slot, token in enumerate(inputs.tokens):
         if inputs.document[slot] != PADDING:
             text, joined = spell(int(token))
-            bits = 0 if batch.units is None else int(batch.units[row, slot])
+            bits = _bits(batch, row, slot)
             joined = not bits & WORD_START if bits else joined  # the corpus knows better than the spelling
             marks = tuple(name for name, real in REAL.items() if bits & real)
             goes_on = tuple(name for name in marks if not bits & REAL[name] >> 1)
@@ -84,6 +87,10 @@ def pieces(batch: "Batch", row: int, spell: Spell = number, explain: Explain = n
                       marks, goes_on)
             )  # fmt: skip
     return found
+
+
+def _bits(batch: "Batch", row: int, slot: int) -> int:
+    return 0 if batch.units is None else int(batch.units[row, slot])
 
 
 def row_of(batch: "Batch", row: int) -> Inputs:
