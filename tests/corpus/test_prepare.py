@@ -472,7 +472,6 @@ def test_seen_on_disk_and_in_memory(tmp_path, monkeypatch):
 def test_growing_arrays(tmp_path):
     made = Growing(tmp_path / "a.npy", "<i4", 2)
     made.add(np.arange(10).reshape(5, 2))
-    made.flush()
     again = Growing(tmp_path / "a.npy", "<i4", 2, keep=3)  # two more rows were not committed
     again.add(np.array([[7, 8]]))
     again.close()

@@ -4,8 +4,8 @@ What has been flushed to disk can be taken up again after a crash, at any length
 """
 
 import os
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -20,29 +20,29 @@ class Growing:
         self.path, self.dtype, self.width = path, np.dtype(dtype), width
         self._row = self.dtype.itemsize * (width or 1)
         self._count = keep
-        self._file: IO[bytes] = path.open("r+b" if keep else "wb")
+        self._file = open_whole(path, bool(keep))
         if keep:
             self._file.truncate(_HEADER + keep * self._row)
             self._file.seek(0, os.SEEK_END)
         else:
-            self._file.write(bytes(_HEADER))
+            write_whole(self._file, bytes(_HEADER))
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, rows: np.ndarray) -> None:
         rows = np.ascontiguousarray(rows, self.dtype).reshape(-1, *self._shape())
-        self._file.write(rows.data)
+        write_whole(self._file, rows.tobytes())
         self._count += len(rows)
 
-    def flush(self) -> int:
-        """Give all to the system, which need not have it on disk yet: the file's descriptor, to be synced."""
-        self._file.flush()
+    @property
+    def handle(self) -> int:
+        """The file's descriptor, to be synced."""
         return self._file.fileno()
 
     def sync(self) -> None:
         """On disk, whatever happens next."""
-        os.fsync(self.flush())
+        os.fsync(self.handle)
 
     def close(self) -> None:
         """Write the header: only now can numpy read the file. Appending may go on in another `Growing`."""
@@ -61,3 +61,16 @@ class Growing:
 
     def _shape(self) -> tuple[int, ...]:
         return () if self.width is None else (self.width,)
+
+
+def open_whole(path: Path, keep: bool) -> FileIO:
+    """A file to write to without a buffer: else what is in the buffer when work ends by an error would be written when
+    Python throws the buffer away, which may be when the same file is being written anew."""
+    return FileIO(path, "r+b" if keep else "wb")
+
+
+def write_whole(file: FileIO, data: bytes) -> None:
+    """All of it; the system may take less at a time."""
+    view = memoryview(data)
+    while len(view):
+        view = view[file.write(view) :]

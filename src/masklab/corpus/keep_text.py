@@ -12,12 +12,12 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import zstandard
 
-from masklab.corpus.arrays import Growing
+from masklab.corpus.arrays import Growing, open_whole, write_whole
 from masklab.corpus.document import Document, without_surrogates
 from masklab.corpus.duplicates import joined, sharing, shingles
 from masklab.corpus.progress import At, Tell
@@ -231,7 +231,7 @@ class _Writer:
     def __init__(self, work: Work, state: dict[str, Any]):
         self.work, self.state = work, dict(state)
         new, scratch, documents = work.new, work.scratch, state["documents"]
-        self.text: IO[bytes] = open(new / TEXT, "r+b" if state["compressed"] else "wb")  # noqa: SIM115
+        self.text = open_whole(new / TEXT, bool(state["compressed"]))
         self.text.truncate(state["compressed"])
         self.text.seek(state["compressed"])
         self.blocks = Growing(new / "blocks.npy", "<i8", 2, state["blocks"] + 1 if state["blocks"] else 0)
@@ -245,7 +245,7 @@ class _Writer:
     def add(self, block: list[Document], found: dict[str, Any], given: dict[str, Any], made: "Future[_Made]", *,
             tell: Tell) -> None:  # fmt: skip
         state, (frame, hashes, document) = self.state, made.result()
-        self.text.write(frame)
+        write_whole(self.text, frame)
         keep = hashes % np.uint64(state["keep"]) == 0
         hashes, document = hashes[keep], document[keep]
         self.hashes.add(hashes)
@@ -272,8 +272,7 @@ class _Writer:
             self.state["keep"] *= 2
 
     def _commit(self) -> None:
-        self.text.flush()
-        handles = [file.flush() for file in (self.blocks, self.digests, self.hashes, self.of, self.named)]
+        handles = [file.handle for file in (self.blocks, self.digests, self.hashes, self.of, self.named)]
         self.work.commit_soon([self.text.fileno(), *handles], text=dict(self.state))
 
     def close(self, given: dict[str, Any]) -> None:
@@ -281,7 +280,6 @@ class _Writer:
         self.state |= {**given, "done": True}
         if not self.state["documents"]:
             raise BadInput("no document has any text in it; name files with text")
-        self.text.flush()
         os.fsync(self.text.fileno())
         self.text.close()
         for file in (self.blocks, self.digests, self.hashes, self.of, self.named):

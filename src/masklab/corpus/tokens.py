@@ -135,7 +135,7 @@ def write_tokens(work: Work, corpus: Path, folder: Path, about: dict[str, Any], 
 
     def commit(done: int) -> None:
         rows = {part: {name: len(file) for name, file in arrays.items()} for part, arrays in parts.items()}
-        work.commit_soon([file.flush() for file in grown], tokens={"blocks": done, "rows": rows})
+        work.commit_soon([file.handle for file in grown], tokens={"blocks": done, "rows": rows})
 
     tell(At("tokens", int(blocks[todo, 0]), 0, todo / total))
     size = max(1, min(_JOB, (total - todo) // (16 * workers)))

@@ -109,7 +109,7 @@ class Work:
         return time.monotonic() - self._last >= max(_SOONEST, _SHARE * self.elapsed)
 
     def commit_soon(self, handles: list[int], **state: Any) -> None:
-        """Commit when the files of these descriptors, flushed by whoever calls, are on disk; comes back at once."""
+        """Commit when the files of these descriptors are on disk; comes back at once."""
         self.settle()
 
         def synced() -> None:
