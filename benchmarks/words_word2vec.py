@@ -147,6 +147,14 @@ class Corpus:
         self.part.write_bytes(text[: end or len(text)])
         self.part_words = int((encode(str(self.part), vocabulary=self.encoded.vocabulary).ids >= 0).sum())
 
+    def counted_by(self, program: str) -> Path:
+        """word2vec.c's vocabulary, counted once, so that not every round must wait for it."""
+        path = self.folder / "vocabulary.txt"
+        if not path.exists():
+            command = [program, "-train", self.path, "-save-vocab", str(path), "-min-count", "5"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return path
+
 
 def peers_of(name: str, corpus: Corpus, args: argparse.Namespace, threads: int) -> dict[str, Measure]:
     task, seconds = TASKS[name], args.peer_seconds
@@ -160,6 +168,7 @@ def peers_of(name: str, corpus: Corpus, args: argparse.Namespace, threads: int) 
     out = corpus.folder / "out"
     for program in args.word2vec:
         command = word2vec_command(program, task, Path(corpus.path), out, threads)
+        command += ["-read-vocab", str(corpus.counted_by(program))]
         found[Path(program).name] = partial(program_rate, command, WORD2VEC, seconds, threads, 1e3)
     if args.fasttext and name != "d300":
         command = fasttext_command(args.fasttext, task, Path(corpus.path), out, threads)
