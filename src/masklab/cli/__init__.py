@@ -48,6 +48,7 @@ from masklab.cli import (
     words_bpe,
     words_fasttext,
     words_glove,
+    words_glyph,
     words_phrases,
     words_use,
     words_word2vec,

@@ -46,7 +46,8 @@ class WordVectors:
     """`words[i]` has the vector `vectors[i]`; a small i is a frequent word, in all files that are in use.
 
     vectors: (words, dim) float32, may be memory-mapped. counts: (words,) int64, how often each word stood in the text,
-    where that is known. unseen: gives a vector to a word that is not among `words` (fastText's from its letters).
+    where that is known. unseen: gives a vector to a word that is not among `words` (fastText's from its letters,
+    glyph's from its picture).
     """
 
     def __init__(
@@ -424,4 +425,8 @@ def _unseen(trained: Trained) -> Callable[[str], np.ndarray] | None:
         from masklab.word_vectors.fasttext_rows import Unseen
 
         return Unseen(trained)
+    if trained.method == "glyph":
+        from masklab.word_vectors.glyph import unseen
+
+        return lambda character: unseen(trained, [character])[0]
     return None
