@@ -27,7 +27,7 @@ from masklab.recipe import Recipe
 from masklab.training import checkpoint
 from masklab.training.batches import Batch
 from masklab.training.feed import batch_at
-from masklab.training.look import LEGEND, REAL, Asked, Piece, Spell, batch_html, by_document, pieces, row_of
+from masklab.training.look import LEGEND, REAL, Asked, Piece, Spell, batch_html, by_document, pieces, row_of, written
 from masklab.training.mixture import open_sources
 from masklab.training.run import Run
 from masklab.training.schedule import Progress
@@ -92,10 +92,13 @@ class Look:
                 f"row {row + 1} of {total}: {len(read)} of {length} slots, {_many(len(by_document(read)), 'document')}"
             )
             console.print(Text(f"\n{about}", "bold"))
+            answers = written(self.batches[0], row, self.spell)
             for number, group in enumerate(by_document(read), 1):
                 console.print(Text(f"document {number}", "dim"))
                 for line in _interlinear(group, console.width):
                     console.print(line, no_wrap=True, crop=True)
+                if answers:
+                    console.print(Text.assemble(("writes ", "dim"), (answers[number - 1], "magenta")))
         console.print(Text("\nWho sees whom in row 1: a line is a token that asks, a column one that is seen.", "bold"))
         inputs = row_of(self.batches[0], 0)
         for line in blocks(visible_numpy(inputs, inputs), min(48, console.width - 2)):

@@ -118,11 +118,13 @@ def finetune(
     train: Annotated[Path, typer.Option(help="Labelled examples: .tsv, .csv, .jsonl, or CoNLL columns for tags.")],
     dev: Annotated[Path, typer.Option(help="Labelled examples to judge by.")],
     task: Annotated[
-        Literal["classify", "tag"], typer.Option(help="A class for each text, or a label for each word.")
+        Literal["classify", "tag", "text"],
+        typer.Option(help="A class for each text, a label for each word, or (t5) a text that is written."),
     ] = "classify",
     text: Annotated[str, typer.Option(help="Column of the text (tag: of the words): name, or number from 1.")] = "",
     text2: Annotated[str, typer.Option(help="Column of the second text, for pairs.")] = "",
-    label: Annotated[str, typer.Option(help="Column of the label.")] = "",
+    label: Annotated[str, typer.Option(help="Column of the label (text: of what is to be written).")] = "",
+    prefix: Annotated[str, typer.Option(help="Text: put before every input, e.g. `translate to German: `.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the run and its model.")] = None,
     lr: Annotated[str, typer.Option(help="Learning rate; of several (commas) the best.", show_default="by size")] = "",
     epochs: Annotated[float, typer.Option(help="How often each example is read.")] = 3.0,
@@ -131,13 +133,14 @@ def finetune(
         bool, typer.Option("--fresh", help="The control: same shape and vocabulary, weights that know nothing.")
     ] = False,
 ) -> None:
-    """Teach a pre-trained model a task: one or two texts -> a class, or a label for every word.
+    """Teach a pre-trained model a task: one or two texts -> a class, a label for every word, or (t5) text -> text.
 
     For example:
 
     ```
     masklab finetune runs/first --train train.tsv --dev dev.tsv --text sentence --label label --out runs/cola
     masklab finetune runs/first --task tag --train train.conllu --dev dev.conllu --seeds 3
+    masklab finetune runs/writer --task text --train train.tsv --dev dev.tsv --text en --label de --out runs/to-german
     ```
 
     Run it again with --fresh to see what the pre-training was worth.
@@ -146,17 +149,20 @@ def finetune(
     from masklab.tasks.classify import Classify
     from masklab.tasks.finetune import finetune as run
     from masklab.tasks.tag import Tag
+    from masklab.tasks.text_to_text import TextToText
     from masklab.training.progress import Screen
 
-    if task == "classify":
-        objective: Any = Classify(str(dev), (text or "text", *([text2] if text2 else [])), label or "label")
+    if task == "text":
+        objective: Any = TextToText(str(dev), text or "text", label or "label", prefix)
+    elif task == "classify":
+        objective = Classify(str(dev), (text or "text", *([text2] if text2 else [])), label or "label")
     else:
         objective = Tag(str(dev), text, label)
     grid = [number(rate, "--lr") for rate in lr.split(",")] if lr else None
     found = []
     for seed in range(seeds):
         folder = None if out is None else out if seeds == 1 else out / f"seed-{seed}"
-        with Screen(baseline="majority") as screen:
+        with Screen(baseline="unigram" if task == "text" else "majority") as screen:
             options: Any = {"epochs": epochs, "seed": seed, "fresh": fresh}
             if found:  # the first seed has chosen the learning rate
                 grid, options["rate"] = None, found[0].rate

@@ -1,4 +1,4 @@
-"""The commands that use and look at a model: evaluate, fill, embed, show."""
+"""The commands that use and look at a model: evaluate, fill, generate, embed, show."""
 
 from pathlib import Path
 from typing import Annotated
@@ -59,6 +59,30 @@ def fill(
         print(filled(text, gaps))
         for gap in gaps:
             print("   " + "   ".join(f"{choice.text} {choice.probability:.2f}" for choice in gap))
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(help="A run of a model that writes (t5), or its folder.", metavar="MODEL")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(help='Texts, with "_" for gaps to be filled; else one a line from stdin.')
+    ] = None,
+    longest: Annotated[int, typer.Option(help="At most so many tokens are written for a text.", min=1)] = 128,
+) -> None:
+    """Write the answer to a text, or fill its gaps, the likeliest token at a time.
+
+    For example:
+
+    ```
+    masklab generate runs/writer "The cat sat _ the mat and _ a mouse."
+    masklab generate runs/to-german "A cat sits on a mat."
+    ```
+    """
+    from masklab.analysis.opened import open_model
+    from masklab.analysis.write import generate as run
+
+    for answer in run(open_model(model), texts or list(lines_of_stdin()), longest):
+        print(answer)
 
 
 @app.command()

@@ -141,7 +141,7 @@ class Marked:
 
 
 def written_terms(model: Model, heads: nn.ModuleDict, batch: Batch) -> dict[str, LossTerm]:
-    """The decoder's loss: `written` is every token of the targets; `text`, those that are no sentinel and no end."""
+    """The decoder's loss: `written` is every token of the targets; `text`, if told, those but sentinels and ends."""
     assert batch.written is not None
     assert model.decoder is not None
     memory = Memory(model(batch.inputs, layout=batch.layout).last, batch.inputs)
@@ -159,7 +159,8 @@ def written_terms(model: Model, heads: nn.ModuleDict, batch: Batch) -> dict[str,
         asked = batch.targets[name].flatten() != IGNORE
         return LossTerm(nats[asked].sum(), asked.sum(), weight, None if right is None else (right & asked).sum())
 
-    return {"written": term("written", 1.0)} | ({} if right is None else {"text": term("text", 0.0)})
+    text = right is not None and "text" in batch.targets
+    return {"written": term("written", 1.0)} | ({"text": term("text", 0.0)} if text else {})
 
 
 def side_by_side(pieces: list[np.ndarray], length: int, pad: int, pattern: Any = bidirectional) -> Inputs:

@@ -17,16 +17,16 @@ from masklab.models.config import Config
 from masklab.models.local_start import Start
 from masklab.recipe import Batches, Evaluation, Recipe
 from masklab.tasks.classify import Classify
-from masklab.tasks.labelled import Labelled, Predictions
-from masklab.tasks.score import scores
+from masklab.tasks.labelled import Labelled
 from masklab.tasks.tag import Tag
+from masklab.tasks.text_to_text import Pairs, TextToText
 from masklab.training.evaluation import Pretrainer
 from masklab.training.loop import Watch, train
 from masklab.training.optim import Optimizer
 from masklab.training.run import Run
 from masklab.training.schedule import Budget, Schedule
 
-Task = Classify | Tag
+Task = Classify | Tag | TextToText
 ROW = 128  # slots, if the model and the examples allow it: several short examples share one
 
 
@@ -34,9 +34,9 @@ class Finetuned(NamedTuple):
     run: Run
     rate: float  # the learning rate that was taken
     tried: dict[float, float]  # rate -> held-out accuracy
-    scores: dict[str, float]  # on the held-out file: accuracy, macro_f1, ...
-    baseline: dict[str, float]  # what the majority class (tags: each word's usual tag) scores there
-    predictions: Predictions
+    scores: dict[str, float]  # on the held-out file: accuracy, macro_f1, ...; of written text bleu, chrf, exact
+    baseline: dict[str, float]  # what the majority class (tags: each word's usual tag; text: its copy) scores there
+    predictions: Any  # Predictions, of text Written
     cut: int  # held-out examples (tags: words) that were too long and lost their end
 
 
@@ -69,7 +69,7 @@ def recipe(
     examples. length: slots a row; unsaid, 128 or as many as the longest example needs, up to what the model reads.
     """
     loaded = hub.load(str(start))
-    source = task.open(str(data), "train", _tokenizer(start))
+    source: Any = task.open(str(data), "train", _tokenizer(start))
     length = length or row_length(source, loaded.config)
     there = len(task.examples(source, length))
     rows = max(1, min(tokens // length, -(-there // 2)))  # two steps an epoch at least, however few examples
@@ -135,11 +135,8 @@ def judge(run: Run, file: str = "held_out", usual: str | None = None) -> Finetun
     length = run.recipe.batches.length
     pretrainer = run.pretrainer or reopened(run)
     source = task.open(run.recipe.data, file, _tokenizer(run.recipe.start))
-    found = task.predict(pretrainer, source, length)
-    number = source.labels.index(usual) if usual else None
-    ours, theirs = (
-        scores(found.truth, answers, len(source.labels), number) for answers in (found.predicted, found.usual)
-    )
+    found: Any = task.predict(pretrainer, source, length)  # type: ignore[arg-type]
+    ours, theirs = found.scores(usual)
     return Finetuned(run, run.recipe.optimizer.lr, {}, ours, theirs, found, source.laid(length).cut)
 
 
@@ -149,7 +146,7 @@ def reopened(run: Run) -> Pretrainer:
     return Pretrainer(loaded.model, loaded.heads, run.recipe.objective)
 
 
-def row_length(source: Labelled, config: Config) -> int:
+def row_length(source: Labelled | Pairs, config: Config) -> int:
     """As many slots as the longest example needs, within what the model reads; at least ROW if the model has them."""
     return min(config.max_length, max(ROW, -(-source.longest // 8) * 8))
 
@@ -159,12 +156,9 @@ def _tokenizer(start: str | Path) -> Tokenizer:
 
 
 def _write(folder: Path, found: Finetuned) -> None:
-    p = found.predictions
     with atomic_write(folder / "scores.json", "w") as file:
         json.dump(
             {"scores": found.scores, "baseline": found.baseline, "rate": found.rate, "cut": found.cut}, file, indent=1
         )
     with atomic_write(folder / "predictions.tsv", "w") as file:
-        file.write("number\ttruth\tpredicted\tprobability\n")
-        for i, (a, b, q) in enumerate(zip(p.truth, p.predicted, p.probability, strict=True), 1):
-            file.write(f"{i}\t{p.labels[a]}\t{p.labels[b]}\t{q:.4f}\n")
+        file.writelines("\t".join(map(str, row)) + "\n" for row in found.predictions.table())

@@ -4,7 +4,7 @@ A task turns its file into items: token segments, the slots in them that are ask
 items share a row (each a document of its own, so none sees another), and no slot is wasted on padding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from masklab.corpus.packing import pack
 from masklab.models.transformer import Model
 from masklab.objectives.rows import frame
 from masklab.rng import integer, shuffled
+from masklab.tasks.score import scores
 from masklab.training.batches import IGNORE, Batch, Example, LossTerm, collate, states_at
 
 
@@ -115,6 +116,17 @@ class Predictions(NamedTuple):
     usual: np.ndarray  # (N,) int64: the baseline's answers
     probability: np.ndarray  # (N,) float32 of the predicted class
     labels: list[str]
+
+    def scores(self, usual: str | None = None) -> tuple[dict[str, float], dict[str, float]]:
+        """Ours and the baseline's; `usual` names the label that `f1_rare` leaves out."""
+        number = self.labels.index(usual) if usual else None
+        ours, theirs = (scores(self.truth, x, len(self.labels), number) for x in (self.predicted, self.usual))
+        return ours, theirs
+
+    def table(self) -> Iterator[tuple[Any, ...]]:
+        yield "number", "truth", "predicted", "probability"
+        for i, (a, b, q) in enumerate(zip(self.truth, self.predicted, self.probability, strict=True), 1):
+            yield i, self.labels[a], self.labels[b], f"{q:.4f}"
 
 
 def predict(pretrainer: Any, source: Labelled, length: int, term: str, head: str, tokens: int = 16384) -> Predictions:

@@ -93,6 +93,21 @@ def _bits(batch: "Batch", row: int, slot: int) -> int:
     return 0 if batch.units is None else int(batch.units[row, slot])
 
 
+def written(batch: "Batch", row: int, spell: Spell = number) -> list[str]:
+    """What a decoder is to write, document by document; nothing where there is none."""
+    if batch.written is None:
+        return []
+    document = batch.written.document[row].cpu().numpy()
+    wanted = batch.targets["written"][row].cpu().numpy()
+    texts = []
+    for one in range(document.max(initial=-1) + 1):
+        spelled = [spell(int(token)) for token in wanted[document == one]]
+        texts.append(
+            "".join(("" if k == 0 else "·" if joined else " ") + text for k, (text, joined) in enumerate(spelled))
+        )
+    return texts
+
+
 def row_of(batch: "Batch", row: int) -> Inputs:
     """One row's inputs, (T,) numpy each."""
     return Inputs(*(x[row].cpu().numpy() for x in batch.inputs))
@@ -116,6 +131,7 @@ STYLE = """<style>
 .masklab .kept rt { color: #449544; }
 .masklab .asked { background: #7a6fbe; color: #fff; }
 .masklab .asked rt { color: #7a6fbe; }
+.masklab .writes { color: #7a6fbe; padding-left: 13px; margin: 0 0 14px; overflow-wrap: anywhere; }
 .masklab .special { color: #8889; }
 .masklab .phrases { box-shadow: 0 2px #3f7cac; }
 .masklab .entities { box-shadow: 0 2px #c05621; }
@@ -153,7 +169,11 @@ def batch_html(
         f"{f' Underlined: {under}.' if under else ''}</p>",
     ]
     for row, read in shown:
-        documents = "".join(_document(group) for group in by_document(read))
+        answers = written(batch, row, spell)
+        documents = "".join(
+            _document(group) + (f'<div class="writes">writes: {escape(answers[k])}</div>' if answers else "")
+            for k, group in enumerate(by_document(read))
+        )
         parts.append(
             f'<div class="note">row {row + 1}</div>'
             f'<div class="row"><div class="words">{documents}</div>{pattern_svg(batch, row)}</div>'
