@@ -162,10 +162,13 @@ def memory(args: argparse.Namespace, peer: Peer, folder: Path) -> None:
             "shuffle": f"{args.peer}/shuffle -verbose 0 -memory {gigabytes} -temp-file {folder}/temp "
             f"< {peer.counts} > {peer.shuffled}",
         }
-        peaks = {step: peak_memory(["sh", "-c", f"exec {command}"]) / 1e6 for step, command in steps.items()}
+        peaks = {
+            step: peak_memory(["sh", "-c", f"exec {command} 2> /dev/null"]) / 1e6 for step, command in steps.items()
+        }
         shown = ", ".join(f"{step} {peak:,.0f}" for step, peak in peaks.items())
         print(f"  the peer, the whole text, given {gigabytes} GB: {shown}")
-    print(f"  the peer's training: {peak_memory(peer.glove(1, 1)) / 1e6:,.0f}")
+    training = " ".join(peer.glove(1, 1))
+    print(f"  the peer's training: {peak_memory(['sh', '-c', f'exec {training} 2> /dev/null']) / 1e6:,.0f}")
 
 
 def quality(args: argparse.Namespace, peer: Peer) -> None:
