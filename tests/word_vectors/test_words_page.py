@@ -21,6 +21,7 @@ TRAINS = {
     "fasttext": "--min-count 1 --epochs 1 --threads 1 --buckets 500",
     "supervised": "--epochs 1 --threads 1 --buckets 500",
     "ratio": "--min-count 1 --threads 1",
+    "glyph": "--min-count 1 --epochs 1 --threads 1 --dim 8 --size 8",
     "phrases": "--threads 1",
 }
 """What is added to a command, for a text of a few hundred words."""
@@ -56,8 +57,11 @@ def desk(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_commands_of_the_page_run(desk, monkeypatch):
+def test_the_commands_of_the_page_run(desk, make_font, monkeypatch):
     pytest.importorskip("rjieba")
+    characters = {*(desk / "chinese.txt").read_text("utf-8")} - {"\n"}
+    bars = {one: [(0, 0, 9 * i + 9, 880)] for i, one in enumerate(sorted(characters))}
+    make_font(desk / "NotoSansSC-Regular.otf", bars)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("masklab ")]
     assert len(lines) > 30
