@@ -127,9 +127,9 @@ def test_the_text_is_read_with_zstd_and_json_alone(made):
 
 
 def test_several_vocabularies_share_one_text(tmp_path):
-    marked = [Document("  In New York it rained. ", "news", 3, [(5, 13, "place"), (0, 2, "")]), *TEXTS]
+    marked = [Document("  In New York it rained. ", "news", 3, ((5, 13, "place"), (0, 2, ""))), *TEXTS]
     store = prepare(marked, tmp_path / "new", TOKENIZER, held_out=0.05)
-    assert store.document(0) == Document("In New York it rained.", "news", 3, [(3, 11, "place")])
+    assert store.document(0) == Document("In New York it rained.", "news", 3, ((3, 11, "place"),))
     before = contents(store.path)
     other = add_vocabulary(store, 300, kind="bpe", workers=1)
     assert other.folder == store.path / f"tokens-{other.tokenizer.hash[:12]}" != store.folder

@@ -18,7 +18,7 @@ import numpy as np
 import zstandard
 
 from masklab.corpus.arrays import Growing, open_whole, write_whole
-from masklab.corpus.document import Document, without_surrogates
+from masklab.corpus.document import Document, tidy
 from masklab.corpus.duplicates import joined, sharing, shingles
 from masklab.corpus.progress import At, Tell
 from masklab.corpus.seen import Seen
@@ -151,17 +151,9 @@ class _Given:
 
 
 def tidied(document: Document | str) -> tuple[Document, bytes]:
-    """The document without white space around its text, entities moved along, and the text's bytes."""
-    if isinstance(document, str):
-        document = Document(document)
-    given = without_surrogates(document.text)
-    text = given.strip()
-    entities = document.entities
-    if entities:
-        lost = len(given) - len(given.lstrip())
-        cut = ((max(a - lost, 0), min(b - lost, len(text)), kind) for a, b, kind in entities)
-        entities = [(a, b, kind) for a, b, kind in cut if a < b]
-    return document._replace(text=text, entities=entities), text.encode()
+    """The document without white space around its text, and the text's bytes."""
+    document = tidy(Document(document) if isinstance(document, str) else document)
+    return document, document.text.encode()
 
 
 def _blocks(

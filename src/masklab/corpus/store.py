@@ -196,7 +196,7 @@ def read_block(folder: Path, blocks: np.ndarray, block: int) -> Iterator[Documen
     for line in lines:
         record = json.loads(line)
         if "entities" in record:
-            record["entities"] = [tuple(entity) for entity in record["entities"]]
+            record["entities"] = tuple(map(tuple, record["entities"]))
         yield Document(**record)
 
 
