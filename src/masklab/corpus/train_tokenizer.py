@@ -102,7 +102,7 @@ def _bpe(sample: list[str], size: int, lowercase: bool) -> tokenizers.Tokenizer:
         vocab_size=size, min_frequency=2, show_progress=False, special_tokens=list(SPECIALS.values()),
         initial_alphabet=alphabet,
     )  # fmt: skip
-    inner.train_from_iterator(_learnable(sample), trainer)
+    inner.train_from_iterator(_learnable(sample, size), trainer)
     return inner
 
 
@@ -117,7 +117,7 @@ def _unigram(sample: list[str], size: int, lowercase: bool) -> tokenizers.Tokeni
 
     counts: dict[str, int] = {}
     cut = before("never")  # a cut through Chinese is no beginning
-    for text in _learnable(sample):
+    for text in _learnable(sample, size):
         for word, _ in cut.pre_tokenize_str(normalizer.normalize_str(text)):
             counts[word] = counts.get(word, 0) + 1
     spelled: dict[str, int] = {}
@@ -195,21 +195,24 @@ def _alphabet(spelled: dict[str, int], size: int) -> list[str]:
     return sorted(ranked[: min(int(np.searchsorted(covered, _COVERAGE)) + 1, size // 2)])
 
 
-def _learnable(sample: list[str]) -> Iterator[str]:
+def _learnable(sample: list[str], size: int) -> Iterator[str]:
     """The sample, with text that has no spaces (Chinese, Thai) cut where two neighbours hardly ever meet.
 
-    Such text comes as whole clauses that hardly ever recur: a gigabyte and minutes for three million characters. No
-    merge across neighbours that meet less than _RARE times would be learned, so cutting there loses nothing.
+    Such text comes as whole clauses that hardly ever recur: a gigabyte and minutes for three million characters. At
+    most `size` entries are learned, half of them for single characters or so: hardly one across neighbours that meet
+    less often than the size / 2 most frequent pairs do, so cutting there loses next to nothing.
     """
     met = np.zeros(_HASHED, np.int64)
     for some in batched(sample, 1_000_000):
         pair, _ = _neighbours(some)
         met += np.bincount(pair, minlength=_HASHED)
+    rank = min(size // 2, _HASHED - 1)
+    rare = max(_RARE, int(np.partition(met, -rank - 1)[-rank - 1]))
     for some in batched(sample, 1_000_000):
         pair, at = _neighbours(some)
         text = "\n".join(some)
         start = 0
-        for cut in [*at[met[pair] < _RARE].tolist(), len(text)]:
+        for cut in [*at[met[pair] < rare].tolist(), len(text)]:
             yield text[start:cut]
             start = cut
 
