@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from masklab.errors import BadInput
 from masklab.files import atomic_write
+from masklab.models import own
 from masklab.models.attention import Kernel
 from masklab.models.config import BIASES, Config
 from masklab.models.embeddings import MPNET_OFFSET
@@ -32,6 +33,7 @@ from masklab.models.heads import (
     ReplacedHead,
     TagHead,
 )
+from masklab.models.own import Shape
 from masklab.models.transformer import Model
 
 WEIGHTS, INDEX, SETTINGS = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -379,7 +381,7 @@ SENTENCE_MODULES = [
 class Loaded(NamedTuple):
     """A folder, read. new: names of ours that it lacked, drawn at random; unused: its names that we have no use for."""
 
-    config: Config
+    config: Config  # or another shape of own.py, with its network
     model: Model
     heads: nn.ModuleDict
     labels: list[str] | None
@@ -393,8 +395,8 @@ class Loaded(NamedTuple):
 
 def save(
     folder: str | Path,
-    config: Config,
-    model: Model,
+    config: Shape,
+    model: nn.Module,
     heads: Mapping[str, nn.Module] | nn.ModuleDict | None = None,
     *,
     labels: list[str] | None = None,
@@ -403,9 +405,12 @@ def save(
     """Write config.json, model.safetensors and, for encoders, sentence-transformers' files; returns the class's name.
 
     labels: the class names of a "classify" or "tag" head, in order. special: the ids of "pad", "cls", "sep", "mask".
-    The tokenizer's files are the caller's to put beside.
+    The tokenizer's files are the caller's to put beside. A network that no class is for is written as own.py says.
     """
     folder, every = Path(folder), dict(heads.items()) if heads else {}
+    if not isinstance(config, Config):
+        _write(folder, own.tensors_of(model, every), own.settings_of(config, every, labels))
+        return own.OPENS
     heads = {name: head for name, head in every.items() if name not in PLACELESS}
     boundary = every["boundary"].state_dict() if "boundary" in every else {}
     beside = {f"boundary.{key}": tensor for key, tensor in boundary.items()}
@@ -414,18 +419,15 @@ def save(
     bare = name.endswith("Model")
     for key, part in _ours(model, heads).items():
         theirs = _theirs(key, config, bare)
-        for their, piece in zip(theirs, part.detach().chunk(len(theirs)), strict=True):
-            tensors[their] = piece.to("cpu").clone().contiguous()
+        tensors |= zip(theirs, part.detach().chunk(len(theirs)), strict=True)
     settings = _settings(config, name, heads, labels, special or {})
-    with atomic_write(folder / WEIGHTS) as file:
-        file.write(safetensors.torch.save(tensors, {"format": "pt"}))
     if "generator" in every:
         generator: Generator = every["generator"]  # type: ignore[assignment]
         save(folder / GENERATOR, generator.config, *generator.alone(), special=special)
     if beside:
         with atomic_write(folder / BESIDE) as file:
             file.write(safetensors.torch.save({key: tensor.to("cpu").contiguous() for key, tensor in beside.items()}))
-    _write_json(folder / SETTINGS, settings)
+    _write(folder, tensors, settings)
     if config.family != "t5" and not {"classify", "tag"} & set(heads):
         _write_json(folder / "modules.json", SENTENCE_MODULES)
         _write_json(folder / "sentence_bert_config.json", {"max_seq_length": config.max_length, "do_lower_case": False})
@@ -434,11 +436,21 @@ def save(
     return name
 
 
-def class_for(config: Config, heads: Mapping[str, nn.Module] | nn.ModuleDict) -> str:
+def _write(folder: Path, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> None:
+    """model.safetensors, then config.json."""
+    apart = {key: tensor.detach().to("cpu").clone().contiguous() for key, tensor in tensors.items()}
+    with atomic_write(folder / WEIGHTS) as file:
+        file.write(safetensors.torch.save(apart, {"format": "pt"}))
+    _write_json(folder / SETTINGS, settings)
+
+
+def class_for(config: Shape, heads: Mapping[str, nn.Module] | nn.ModuleDict) -> str:
     """The transformers class that holds exactly these heads: class_for(bert, {"masked_lm"}) -> "BertForMaskedLM".
 
     Heads that no class has (`PLACELESS`) lie in a file of their own beside it.
     """
+    if not isinstance(config, Config):
+        return own.OPENS
     classes = CLASSES[config.family]
     name = classes.get(frozenset(heads.keys()) - PLACELESS)
     if name is None:
@@ -493,7 +505,7 @@ def _settings(
     return settings
 
 
-def _ours(model: Model, heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def _ours(model: nn.Module, heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Every parameter of trunk and heads under our names."""
     ours = dict(model.state_dict())
     for head, module in heads.items():
@@ -533,6 +545,10 @@ def load(source: str | Path, *, kernel: Kernel = "auto", dropout: float | None =
     """
     folder = find(source)
     settings = read_settings(folder)
+    if own.is_own(settings):
+        config, model, heads = own.build(settings, folder / SETTINGS, dropout)
+        own.fill(folder, model, heads, dict(_read(folder)))
+        return Loaded(config, model, heads, settings.get("labels"), [], [], folder)
     config = config_from(settings, folder / SETTINGS, dropout)
     prefix = PREFIX[config.family]
     tensors = {_modern(name): tensor for name, tensor in _read(folder)}
@@ -779,6 +795,15 @@ def _merge_copies(tensors: dict[str, Tensor], config: Config, folder: Path) -> N
         tensor = tensors.pop(copy)
         if not torch.equal(tensors.setdefault(original, tensor), tensor):
             raise BadInput(f"{folder}: {copy} differs from {original}; only models that tie them are supported")
+
+
+def opened_by(folder: Path) -> str:
+    """A sentence on who opens this folder."""
+    settings = read_settings(folder)
+    if own.is_own(settings):
+        return "No class of transformers exists for this network; masklab opens it: `masklab.models.hub.load(folder)`."
+    others = " and `sentence_transformers.SentenceTransformer(folder)`" if (folder / "modules.json").exists() else ""
+    return f"`transformers.{_architecture(settings)}.from_pretrained(folder)`{others} can open it."
 
 
 def _architecture(settings: Mapping[str, Any]) -> str:
