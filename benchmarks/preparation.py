@@ -175,7 +175,7 @@ def big(asked: argparse.Namespace, folder: Path) -> None:
         text, out = folder / "big.txt", folder / "corpus"
         count = write(text, shuffled(source, int(gigabytes * 1e9)))
         print(f"{text.stat().st_size / 1e9:.2f} GB, {count:,} documents that all differ:", flush=True)
-        process = subprocess.Popen(prepared(text, out, asked.cores), start_new_session=True)
+        process = subprocess.Popen(prepared(text, out, asked.cores))
         peak = Peak(process.pid)
         begin = time.perf_counter()
         while process.poll() is None:
