@@ -155,7 +155,8 @@ def test_the_commands_of_the_readme_run(desk, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # one thread is enough for so little
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("masklab ")]
     names = {line.split()[1] for line in commands}
-    assert names == {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
+    assert names == known | {group.name for group in app.registered_groups}
     with contextlib.chdir(desk):
         for line in commands:
             for long, short in SHORTER.items():
