@@ -167,7 +167,8 @@ def test_the_commands_of_the_readme_run(desk, monkeypatch):
             if arguments[0] == "pretrain" and "--again" not in arguments:
                 arguments += SMALL
             done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-            assert done.exit_code == 0, f"{line}\n{done.output}"
+            found = arguments[0] == "doctor"  # it finds so small a corpus ill, and says so
+            assert done.exit_code == found, f"{line}\n{done.output}"
             torch.set_num_threads(1)
 
 
