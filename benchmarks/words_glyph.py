@@ -55,6 +55,12 @@ def main() -> None:
         print(f"  {name:<72} {mean(values):6.2f} %{deviation}")
 
 
+def said(record: dict[str, Any]) -> None:
+    """How training went: a line at its end."""
+    if record["kind"] == "end":
+        print(f"  trained: {record['seconds']:.0f} s, loss {record['loss']:.3f}", flush=True)
+
+
 def measured(encoded: Any, radicals: np.ndarray, settings: Any, drawn: str | None) -> list[tuple[str, float]]:
     from masklab.word_vectors import word2vec
     from masklab.word_vectors.fonts import code_points, find_font
@@ -70,10 +76,10 @@ def measured(encoded: Any, radicals: np.ndarray, settings: Any, drawn: str | Non
     held = np.zeros(len(characters), bool)
     held[random.choice(often, len(often) // 10, replace=False)] = True
     rest = Vocabulary([characters[i] for i in np.flatnonzero(~held)], counts[~held], int(counts[~held].sum()))
-    trained = train_on(encode(encoded, vocabulary=rest), settings)
+    trained = train_on(encode(encoded, vocabulary=rest), settings, watch=said)
 
-    by_text = word2vec.train(encoded, word2vec.Settings(dim=settings.dim, min_count=1, seed=settings.seed, sample=1e-4,
-                                                        threads=settings.threads))  # fmt: skip
+    asked = word2vec.Settings(dim=settings.dim, min_count=1, seed=settings.seed, sample=1e-4, threads=settings.threads)
+    by_text = word2vec.train(encoded, asked, watch=said)
     numbers = np.array([by_text.vocabulary.index[one] for one in characters])
     truth = unit(by_text.vectors[numbers] - by_text.vectors.mean(0))
     known = chinese[~held]
