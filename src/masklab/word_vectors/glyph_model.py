@@ -211,17 +211,21 @@ def _moved(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _result(model: Model, data: Data) -> tuple[Arrays, np.ndarray]:
-    """The model with its vectors' mean taken off, which the contexts' biases take over: no score changes."""
-    has_picture = torch.from_numpy(data.drawn).float()[:, None]
+    """The model with its vectors' mean taken off, which the contexts' biases take over: no score changes.
+
+    The network's share of the mean and that of the rows are taken off each by itself, so that a character without a row
+    stands where it would with an average one.
+    """
+    drawn = torch.from_numpy(data.drawn)
     looked = torch.cat([model.network(some) for some in as_input(data.pictures).split(_LOOKED)])
-    vectors = looked * has_picture + model.own
-    mean = vectors.mean(0)
+    of_network, of_rows = looked[drawn].mean(0), model.own[drawn].mean(0)
     last: Any = model.network[-1]
-    last.bias -= mean
-    model.own.sub_(mean * (1 - has_picture))
-    model.bias.add_(model.contexts @ mean)
+    last.bias -= of_network
+    model.own.sub_(torch.where(drawn[:, None], of_rows, of_network + of_rows))
+    model.bias.add_(model.contexts @ (of_network + of_rows))
+    vectors = torch.where(drawn[:, None], looked - of_network + model.own, model.own)
     arrays = {name: value.numpy().copy() for name, value in model.state_dict().items()}
-    return arrays, (vectors - mean).numpy()
+    return arrays, vectors.detach().numpy()
 
 
 @torch.no_grad()
