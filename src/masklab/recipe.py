@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from masklab.errors import BadInput
-from masklab.models.config import Config
 from masklab.models.local_start import Start
+from masklab.models.own import Shape
 from masklab.training.optim import Optimizer
 from masklab.training.schedule import Budget, Schedule
 
@@ -63,7 +63,7 @@ class Checkpoints:
 @dataclass(frozen=True)
 class Recipe:
     name: str
-    model: Config  # its vocabulary and padding id are taken from the data when the run begins
+    model: Shape  # its vocabulary and padding id are taken from the data when the run begins
     objective: Any  # training.batches.Objective
     data: str = ""  # a prepared store, or a labelled table
     mix: tuple[tuple[str, float | None], ...] = ()  # more stores, each with its share of the rows (None: by its size)

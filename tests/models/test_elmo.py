@@ -209,6 +209,7 @@ def test_a_shape_counts_its_parameters():
     assert TINY.parameters() == sum(p.numel() for p in model.parameters())
     assert TINY.parameters({"words": head}) == sum(p.numel() for m in (model, heads) for p in m.parameters())
     assert f"{ElmoConfig().parameters():,}" in ElmoConfig().formula()
+    assert round(ElmoConfig().parameters() / 1e5) == 936  # the released model has 93.6 million
     for wrong in ({"layers": 0}, {"filters": ()}, {"filters": ((0, 4),)}, {"dropout": 1.0}, {"highways": -1}):
         with pytest.raises(BadInput):
             replace(TINY, **wrong)

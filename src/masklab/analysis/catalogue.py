@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
+import torch
+
 from masklab import recipe as recipes
-from masklab.models import hub
+from masklab.models import hub, trunks
 from masklab.models.config import Config
-from masklab.models.transformer import Model
+from masklab.models.own import Shape
 from masklab.recipe import Recipe
 
 PRESETS = ("paper", "tuned")
@@ -32,12 +34,14 @@ def entries() -> Iterator[Entry]:
             yield Entry(name, preset, about, hub.class_for(config, heads), size, config.parameters(heads))
 
 
-def shape(recipe: Recipe) -> tuple[Config, dict[str, Any]]:
-    """The model's shape, and the heads that its objective puts on it (found by making a tiny one)."""
+def shape(recipe: Recipe) -> tuple[Shape, dict[str, Any]]:
+    """The model's shape, and the heads that its objective puts on it (made without weights)."""
     config = recipe.model
-    tiny = replace(config, vocabulary=8, layers=1, width=2 * config.heads, feed_forward=4, max_length=4)
-    heads = replace_deep(recipe.objective, unigram_start=False).heads(Model(tiny), None)
-    return (replace(config, vocabulary=VOCABULARY) if recipe.preset == "tuned" else config), {
+    if isinstance(config, Config) and recipe.preset == "tuned":
+        config = replace(config, vocabulary=VOCABULARY)
+    with torch.device("meta"):
+        heads = replace_deep(recipe.objective, unigram_start=False).heads(trunks.build(config), None)
+    return config, {
         name: head
         for name, head in heads.items()
         if name != "generator"  # another model's, not counted here

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from masklab.corpus.store_words import reader_of
 from masklab.corpus.tokenizer import Tokenizer
 from masklab.errors import BadInput
 from masklab.models import hub
@@ -25,7 +26,7 @@ def open_model(what: "Opened | str | Path") -> Opened:
     loaded = hub.load(folder)
     loaded.model.eval()
     loaded.heads.eval()
-    return Opened(folder, loaded, Tokenizer.from_file(folder))
+    return Opened(folder, loaded, reader_of(folder))
 
 
 def model_folder(what: str | Path) -> Path:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from masklab.analysis.opened import open_run
-from masklab.corpus.tokenizer import Tokenizer
+from masklab.corpus.store_words import reader_of
 from masklab.errors import BadInput
 from masklab.models import hub
 from masklab.models.pattern import visible_numpy
@@ -61,7 +61,7 @@ class Look:
 
     @cached_property
     def spell(self) -> Spell:
-        return spelling(self.source.tokenizer)
+        return getattr(self.source, "spell", None) or spelling(self.source.tokenizer)
 
     def read(self, part: int, row: int) -> list[Piece]:
         return pieces(self.batches[part], row, self.spell, self.explain)
@@ -75,6 +75,9 @@ class Look:
             return Asked("·" * (spelled if joined is None else joined) + text, how)
         if term == "next":
             return Asked("B follows A" if target == IS_NEXT else "B is from elsewhere")
+        if term in ("forward", "backward"):
+            word = tokenizer.word(target)
+            return Asked(f"{word}→" if term == "forward" else f"←{word}")
         if term in ("left", "right"):
             return Asked(f"{target} to the right" if term == "left" else f"{target} to the left")
         labels = getattr(self.source, "labels", None)
@@ -99,10 +102,13 @@ class Look:
                     console.print(line, no_wrap=True, crop=True)
                 if answers:
                     console.print(Text.assemble(("writes ", "dim"), (answers[number - 1], "magenta")))
-        console.print(Text("\nWho sees whom in row 1: a line is a token that asks, a column one that is seen.", "bold"))
-        inputs = row_of(self.batches[0], 0)
-        for line in blocks(visible_numpy(inputs, inputs), min(48, console.width - 2)):
-            console.print(Text("  " + line, "cyan"), no_wrap=True, crop=True)
+        if self.batches[0].layout.kind != "none":
+            console.print(
+                Text("\nWho sees whom in row 1: a line is a token that asks, a column one that is seen.", "bold")
+            )
+            inputs = row_of(self.batches[0], 0)
+            for line in blocks(visible_numpy(inputs, inputs), min(48, console.width - 2)):
+                console.print(Text("  " + line, "cyan"), no_wrap=True, crop=True)
         console.print(Text("\n" + self.summary()))
 
     def summary(self) -> str:
@@ -191,9 +197,9 @@ def _progress(what: Recipe | Run, source: Any) -> Progress:
     return progress
 
 
-def start_tokenizer(recipe: Recipe) -> Tokenizer | None:
+def start_tokenizer(recipe: Recipe) -> Any:
     """The vocabulary of the model that a run starts from; None if the data has its own."""
-    return Tokenizer.from_file(hub.find(recipe.start)) if recipe.start else None
+    return reader_of(hub.find(recipe.start)) if recipe.start else None
 
 
 def spelling(tokenizer: Any) -> Spell:

@@ -243,7 +243,9 @@ def _train(recipe: "Recipe", folder: Path) -> None:
 
 
 def _report(run: "Run") -> None:
+    from masklab.models import hub
+
     r = run.result
     show_table(score_table(r["held_out"], r["baseline"]))
     print(f"{r['steps']:,} steps, {r['tokens']:,} tokens, {r['words']:,} words in {r['seconds']:.0f} s")
-    print(f"The model is in {run.model_folder}; transformers and sentence-transformers open it as it is.")
+    print(f"The model is in {run.model_folder}. {hub.opened_by(run.model_folder).replace('`', '')}")

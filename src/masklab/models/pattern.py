@@ -35,11 +35,12 @@ class Inputs(NamedTuple):
 class Layout(NamedTuple):
     """What the builder of a batch knows without looking: kernels are chosen by this, never by the tensors' contents.
 
-    kind: bidirectional (everyone sees everyone in the document), causal (time = 0, 1, 2, ... in each document) or
-    general. full: every row is exactly one document and holds no padding.
+    kind: bidirectional (everyone sees everyone in the document), causal (time = 0, 1, 2, ... in each document),
+    general, or none (no attention: of all integers only `document` counts). full: every row is exactly one
+    document and holds no padding.
     """
 
-    kind: Literal["bidirectional", "causal", "general"] = "general"
+    kind: Literal["bidirectional", "causal", "general", "none"] = "general"
     full: bool = False
 
 

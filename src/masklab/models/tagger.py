@@ -1,7 +1,8 @@
 """A label for every word from what a frozen network knows of it: its layers mixed, then a two-way LSTM, then a choice.
 
-Peters et al. 2018, section 3.3: the task learns how much of each layer it wants. Words that come with a vector each
-(word2vec, GloVe) are a network of one layer.
+Peters et al. 2018, section 3.3: the task learns how much of each layer it wants. Each is first brought to mean 0 and
+deviation 1, which the paper found to help in some cases: else a layer's share would hang on how large its numbers are.
+Words that come with a vector each (word2vec, GloVe) are a network of one layer.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from masklab.models.lstm import BothWays, from_both_ends, remembers, side_by_side
 
@@ -47,6 +49,7 @@ class FeatureTagger(nn.Module):
 
     def forward(self, layers: Sequence[Tensor], document: Tensor) -> Tensor:
         """layers: (B, T, D) each; document (B, T) -> (B, T, classes). Each document is read by itself."""
-        x = self.narrow(self.dropout(self.mix(layers)))
+        even = [F.layer_norm(layer.float(), layer.shape[-1:]) for layer in layers]
+        x = self.narrow(self.dropout(self.mix(even)))
         found = side_by_side(self.readers(from_both_ends(x), remembers(document)))
         return self.out(self.dropout(found))

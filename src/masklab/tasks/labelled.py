@@ -19,6 +19,8 @@ from masklab.rng import integer, shuffled
 from masklab.tasks.score import scores
 from masklab.training.batches import IGNORE, Batch, Example, LossTerm, collate, states_at
 
+Answer = Callable[..., torch.Tensor]  # model, heads, batch, term, head -> (B, K, classes) float32 at the asked slots
+
 
 class Item(NamedTuple):
     """One document of a row, e.g. ([ids of "so it goes"],), at [0] (its [CLS]), target [1]."""
@@ -91,7 +93,9 @@ def logits(model: Model, heads: nn.ModuleDict, batch: Batch, term: str, head: st
     return heads[head](states_at(model, batch)[term]).float()
 
 
-def loss(model: Model, heads: nn.ModuleDict, batch: Batch, term: str, head: str) -> dict[str, LossTerm]:
+def loss(
+    model: Model, heads: nn.ModuleDict, batch: Batch, term: str, head: str, logits: Answer = logits
+) -> dict[str, LossTerm]:
     """Cross-entropy over every asked slot."""
     target = batch.targets[term].flatten()
     scores = logits(model, heads, batch, term, head).flatten(0, 1)
@@ -129,7 +133,9 @@ class Predictions(NamedTuple):
             yield i, self.labels[a], self.labels[b], f"{q:.4f}"
 
 
-def predict(pretrainer: Any, source: Labelled, length: int, term: str, head: str, tokens: int = 16384) -> Predictions:
+def predict(
+    pretrainer: Any, source: Labelled, length: int, term: str, head: str, tokens: int = 16384, logits: Answer = logits
+) -> Predictions:
     """The classes that a trained model gives to every example of `source`."""
     laid = source.laid(length)
     count = sum(len(item.target) for item in laid.items)

@@ -37,6 +37,11 @@ class Tag:
 
     def open(self, data: str, part: str, tokenizer: Any = None) -> Labelled:
         """`part` is "train", "held_out", or the path of another file of the same kind."""
+        words, names, frequency, truth, answers = self.read(data, part)
+        return laid_out(tokenizer, names, frequency, word_pieces(tokenizer, words), truth, answers)
+
+    def read(self, data: str, part: str) -> tuple[list[list[str]], list[str], np.ndarray, list[Any], list[Any]]:
+        """Words of each sentence, all labels, how often each occurs in training, each word's label and usual label."""
         train = read_tagged(data, self.word, self.tag)
         chosen = labelled.first_of(len(train.words), self.limit, self.draw)
         names = list(self.tags) or classes(_flat(train.tags))  # of the whole file, whatever the limit
@@ -48,10 +53,9 @@ class Tag:
         if part != "train":
             read = read_tagged(self.held_out if part == "held_out" else part, self.word, self.tag)
             truth = _numbers(read, names, data)
-        pieces = word_pieces(tokenizer, read.words)
         majority = int(frequency.argmax())
         answers = [[usual.get(word, majority) for word in words] for words in read.words]
-        return _source(tokenizer, names, frequency, pieces, truth, answers)
+        return read.words, names, frequency, truth, answers
 
     def examples(self, source: Labelled, length: int) -> Any:
         return source.laid(length).rows
@@ -79,16 +83,16 @@ def tag(pretrainer: Any, tokenizer: Any, labels: list[str], sentences: Sequence[
     """The label that a trained model gives to each word of each sentence."""
     nothing = [[0] * len(words) for words in sentences]
     pieces = word_pieces(tokenizer, sentences)
-    source = _source(tokenizer, labels, np.ones(len(labels), np.int64), pieces, nothing, nothing)
+    source = laid_out(tokenizer, labels, np.ones(len(labels), np.int64), pieces, nothing, nothing)
     length = min(pretrainer.model.config.max_length, max(128, source.longest))
     found = iter(labelled.predict(pretrainer, source, length, Tag.TERM, Tag.HEAD).predicted.tolist())
     return [[labels[next(found)] for _ in words] for words in sentences]
 
 
-def _source(
+def laid_out(
     tokenizer: Any, names: list[str], frequency: np.ndarray, pieces: list[list[np.ndarray]], truth: Sequence[Any],
-    answers: Sequence[Any],
-) -> Labelled:  # fmt: skip
+    answers: Sequence[Any], make: type[Labelled] = Labelled,
+) -> Any:  # fmt: skip
     """Sentences in rows. pieces, truth, answers: of each word of each sentence, its tokens and two labels."""
     begins = np.cumsum([0, *map(len, pieces)])
 
@@ -103,7 +107,7 @@ def _source(
                 found.append(Item((np.concatenate(words),), at, target, answer, np.arange(a, b) + begins[i]))
         return found, cut
 
-    return Labelled(tokenizer, names, frequency, items, max(2 + sum(map(len, sentence)) for sentence in pieces))
+    return make(tokenizer, names, frequency, items, max(2 + sum(map(len, sentence)) for sentence in pieces))
 
 
 def usual_tags(words: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> dict[str, int]:

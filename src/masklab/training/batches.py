@@ -35,6 +35,7 @@ class Example(NamedTuple):
     words: int = 0
     units: np.ndarray | None = None  # (T,) uint8, bits of corpus/units.py, for people who look at the row
     written: Inputs | None = None  # (T2,) int32 each
+    features: np.ndarray | None = None  # (T, ...): what a trunk reads in each slot beside a number, e.g. letters
 
 
 class Batch(NamedTuple):
@@ -49,6 +50,7 @@ class Batch(NamedTuple):
     words: int
     units: np.ndarray | None = None  # (B, T) uint8, as in Example; it stays on the host
     written: Inputs | None = None  # (B, T2) int32 each; always left to right
+    features: Tensor | None = None  # (B, T, ...), as in Example
 
     def to(self, device: torch.device | str) -> "Batch":
         def move(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -58,7 +60,10 @@ class Batch(NamedTuple):
             None if some is None else Inputs(*(x.to(device, non_blocking=True) for x in some))
             for some in (self.inputs, self.written)
         )
-        return self._replace(inputs=inputs, at=move(self.at), targets=move(self.targets), written=written)
+        features = None if self.features is None else self.features.to(device, non_blocking=True)
+        return self._replace(
+            inputs=inputs, at=move(self.at), targets=move(self.targets), written=written, features=features
+        )
 
     def _repr_html_(self) -> str:
         from masklab.training.look import batch_html
@@ -132,6 +137,7 @@ def collate(examples: Sequence[Example], kind: str = "bidirectional") -> Batch:
     inputs = stacked([e.inputs for e in examples])
     second = [e.written for e in examples if e.written is not None]
     written = stacked(second) if second else None
+    slots = [e.features for e in examples if e.features is not None]
     tokens = sum(int((some.document >= 0).sum()) for some in (inputs, written) if some is not None)
     at = {name: torch.from_numpy(_pad([e.at[name] for e in examples], 0)) for name in examples[0].at}
     targets = {
@@ -147,6 +153,7 @@ def collate(examples: Sequence[Example], kind: str = "bidirectional") -> Batch:
         sum(e.words for e in examples),
         None if any(e.units is None for e in examples) else np.stack([e.units for e in examples]),  # type: ignore[misc]
         written,
+        torch.from_numpy(np.stack(slots)) if slots else None,
     )
 
 

@@ -193,6 +193,8 @@ def by_document(read: list[Piece]) -> list[list[Piece]]:
 
 
 def pattern_svg(batch: "Batch", row: int, pixels: int = 180) -> str:
+    if batch.layout.kind == "none":
+        return ""
     inputs = row_of(batch, row)
     return svg(visible_numpy(inputs, inputs), pixels)
 

@@ -67,7 +67,9 @@ def open_sources(recipe: Any, part: str, tokenizer: Any = None) -> Any:
     if not recipe.mix:
         return first
     if not hasattr(first, "unigram"):
-        raise BadInput(f"mix: {recipe.data} is no prepared corpus, and only those can be mixed")
+        raise BadInput(
+            f"mix: only tokens of prepared corpora can be mixed, not what {recipe.name} reads of {recipe.data}"
+        )
     names = [recipe.data, *(name for name, _ in recipe.mix)]
     if len(set(names)) < len(names):
         raise BadInput(f"mix names a corpus twice: {', '.join(names)}; name each once")

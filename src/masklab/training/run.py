@@ -10,6 +10,7 @@ from typing import Any
 from masklab import recipe as recipes
 from masklab.errors import BadInput
 from masklab.files import atomic_folder, atomic_write
+from masklab.models import hub
 from masklab.recipe import Recipe
 from masklab.training import checkpoint
 from masklab.training.checkpoint import State
@@ -136,7 +137,7 @@ class RunFolder:
         with atomic_folder(self.folder / "model") as new:
             session.write_model(new)
             with atomic_write(new / "README.md", "w") as file:
-                file.write(model_card(run))
+                file.write(model_card(run, hub.opened_by(new)))
         with atomic_write(self.folder / "result.json", "w") as file:
             json.dump(run.result, file, indent=1)
 
@@ -163,7 +164,7 @@ def _saved_recipe(folder: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: is damaged ({error}); restore it or start a new run") from None
 
 
-def model_card(run: Run) -> str:
+def model_card(run: Run, opened_by: str) -> str:
     """README.md of a model folder: what it is, what it was trained on, how well it does, how to open it."""
     rows = "\n".join(
         f"| {name} | {score['loss']:.3f} | {run.result['baseline'][name]['loss']:.3f} | "
@@ -172,7 +173,7 @@ def model_card(run: Run) -> str:
     )
     r = run.recipe
     return f"""---
-library_name: transformers
+library_name: {"transformers" if "transformers." in opened_by else "masklab"}
 tags: [masklab, {r.name}]
 ---
 # {r.name}, {r.preset} preset
@@ -184,7 +185,7 @@ Trained with [masklab] on `{Path(r.data).name}` for {run.result["steps"]:,} step
 |---|---|---|---|
 {rows}
 
-`transformers.AutoModel.from_pretrained(folder)` and `sentence_transformers.SentenceTransformer(folder)` open it.
+{opened_by}
 The whole recipe is `recipe.json` in the run's folder.
 
 [masklab]: a toolkit that pre-trains language representations on your own text

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from masklab.corpus.tokenizer import Tokenizer
+from masklab.corpus.store_words import reader_of
 from masklab.corpus.units import WORD_START
 from masklab.errors import BadInput
-from masklab.models import hub
-from masklab.models.local_start import start
+from masklab.models import hub, trunks
+from masklab.models.own import Shape
 from masklab.models.transformer import Model
 from masklab.recipe import Recipe
 from masklab.rng import integer
@@ -23,6 +23,8 @@ from masklab.training.cooccurrence import start_tokens
 from masklab.training.evaluation import Pretrainer
 from masklab.training.mixture import Mixture, open_sources
 from masklab.training.optim import Optimizers
+
+SPECIAL = ("pad", "cls", "sep", "mask")  # tokens that config.json names
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Session:
             self.pretrainer.model,
             self.pretrainer.heads,
             labels=getattr(self.source, "labels", None),
-            special={name: getattr(tokenizer, name) for name in ("pad", "cls", "sep", "mask")},
+            special={name: getattr(tokenizer, name) for name in SPECIAL if hasattr(tokenizer, name)},
         )
         tokenizer.save(folder)
         if (folder / hub.GENERATOR).exists():  # a second model for transformers to open
@@ -91,7 +93,7 @@ def build(recipe: Recipe, recorded: dict[str, Any] | None = None) -> Session:
     precision.settle(recorded["threads"] if recorded else recipe.threads)
     chosen = recorded["precision"] if recorded else precision.choose(recipe.precision, device)
     loaded = hub.load(recipe.start) if recipe.start else None
-    tokenizer = Tokenizer.from_file(hub.find(recipe.start)) if loaded else None
+    tokenizer = reader_of(hub.find(recipe.start)) if loaded else None
     source = open_sources(recipe, "train", tokenizer)
     held_out = open_sources(recipe, "held_out", tokenizer)
     if tokenizer is not None and tokenizer.hash != source.tokenizer.hash:
@@ -101,18 +103,16 @@ def build(recipe: Recipe, recorded: dict[str, Any] | None = None) -> Session:
         )
     torch.manual_seed(integer(recipe.seed, "weights"))
     shape = loaded.config if loaded else recipe.model
-    config = replace(
-        shape,
-        vocabulary=source.tokenizer.size,
-        pad=source.tokenizer.pad,
-        dropout=recipe.model.dropout,
-        attention_dropout=recipe.model.attention_dropout,
-    )
+    config = fitted(shape, recipe.model, source.tokenizer)
     if config.max_length < recipe.batches.length:
         raise BadInput(f"{recipe.start}: reads at most {config.max_length} tokens; set batches.lengths to less")
-    model = Model(config)
-    start(model, recipe.initial)
+    model: Any = trunks.build(config)
+    trunks.begin(model, recipe.initial)
     began = time.perf_counter()
+    if recipe.embeddings == "cooccurrence" and not isinstance(model, Model):
+        raise BadInput(
+            "embeddings=cooccurrence starts a table of tokens, which this model lacks; set embeddings=random"
+        )
     if recipe.embeddings == "cooccurrence" and recorded is None:
         start_tokens(model.embeddings.tokens.weight, source, recipe.seed)
     counted = time.perf_counter() - began
@@ -133,6 +133,17 @@ def build(recipe: Recipe, recorded: dict[str, Any] | None = None) -> Session:
         precision.environment(chosen, device),
         counted,
     )
+
+
+def fitted(shape: Shape, wished: Shape, tokenizer: Any) -> Shape:
+    """The shape with the vocabulary of the data and the dropout of the recipe, as far as it has such fields."""
+    taken = {
+        "vocabulary": getattr(tokenizer, "size", None),
+        "pad": getattr(tokenizer, "pad", None),
+        "dropout": wished.dropout,
+        "attention_dropout": getattr(wished, "attention_dropout", None),
+    }
+    return replace(shape, **{field.name: taken[field.name] for field in fields(shape) if field.name in taken})
 
 
 def _take_over(heads: nn.ModuleDict, trained: nn.ModuleDict | None) -> None:
