@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from masklab import recipe as recipes
+from masklab.analysis.embed import embed
+from masklab.analysis.fill import fill
 from masklab.corpus.store import Store
+from masklab.corpus.store_words import reader_of
 from masklab.errors import BadInput
 from masklab.models import hub
 from masklab.models.config import Config
@@ -16,10 +19,13 @@ from masklab.models.elmo import ElmoConfig
 from masklab.models.transformer import Model
 from masklab.recipe import Batches, Evaluation, Recipe
 from masklab.rng import rng
+from masklab.tasks.finetune import finetune, judge
 from masklab.tasks.score import scores
+from masklab.tasks.tag import Tag
 from masklab.tasks.tag_features import TagFeatures, vectors_of
 from masklab.training.loop import train
 from masklab.training.optim import Optimizer
+from masklab.training.run import Run
 from masklab.training.schedule import Budget
 
 SENTENCES = [("the cat sat", "DET NOUN VERB"), ("a dog ran home", "DET NOUN VERB ADV"), ("it sat", "PRON VERB")]
@@ -110,3 +116,16 @@ def test_only_networks_that_read_letters(files: dict[str, str]):
     source = task.open(files["train"], "train")
     with pytest.raises(BadInput, match="letters"):
         task.heads(Model(Config(layers=1, width=8, heads=2, feed_forward=8, vocabulary=9)), source)
+
+
+def test_finetune_takes_it_and_other_tasks_say_why_not(files: dict[str, str], start: Path, tmp_path: Path):
+    task = TagFeatures(files["dev"], "1", "2", inside=12, dropout=0.1)
+    found = finetune(task, start, files["train"], tmp_path / "tagger", rate=1e-2, least=90, length=16, threads=1)
+    assert found.scores["accuracy"] > 0.8
+    assert judge(Run.open(tmp_path / "tagger")).scores == found.scores
+    with pytest.raises(BadInput, match="letters"):
+        Tag(files["dev"], "1", "2").open(files["train"], "train", reader_of(start))
+    with pytest.raises(BadInput, match="letters"):
+        embed(start, ["a text"])
+    with pytest.raises(BadInput, match="masked-LM head"):
+        fill(str(start), "a _ text")

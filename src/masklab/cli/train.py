@@ -146,9 +146,11 @@ def finetune(
     Run it again with --fresh to see what the pre-training was worth.
     """
     from masklab.analysis.opened import model_folder
+    from masklab.models import hub, own
     from masklab.tasks.classify import Classify
     from masklab.tasks.finetune import finetune as run
     from masklab.tasks.tag import Tag
+    from masklab.tasks.tag_features import TagFeatures
     from masklab.tasks.text_to_text import TextToText
     from masklab.training.progress import Screen
 
@@ -157,7 +159,8 @@ def finetune(
     elif task == "classify":
         objective = Classify(str(dev), (text or "text", *([text2] if text2 else [])), label or "label")
     else:
-        objective = Tag(str(dev), text, label)
+        letters = own.is_own(hub.read_settings(model_folder(model)))  # elmo: its layers are mixed for a tagger
+        objective = TagFeatures(str(dev), text, label) if letters else Tag(str(dev), text, label)
     grid = [number(rate, "--lr") for rate in lr.split(",")] if lr else None
     found = []
     for seed in range(seeds):

@@ -56,6 +56,13 @@ class WordList:
         """Of a class."""
         return self.words[number - 1] if number else "<UNK>"
 
+    def encode(self, texts: Sequence[str], specials: bool = False) -> Any:
+        raise BadInput(
+            "this model reads words by their letters and knows no tokens; masklab finetune --task tag uses it"
+        )
+
+    encodings = encode
+
     def save(self, folder: str | Path) -> None:
         with atomic_write(Path(folder) / FILE, "w", errors="surrogatepass", newline="\n") as file:
             file.writelines(word + "\n" for word in self.words)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from masklab.corpus.tokenizer import Tokenizer
+from masklab.corpus.store_words import reader_of
 from masklab.files import atomic_write
 from masklab.models import hub
 from masklab.models.config import Config
@@ -19,6 +19,7 @@ from masklab.recipe import Batches, Evaluation, Recipe
 from masklab.tasks.classify import Classify
 from masklab.tasks.labelled import Labelled
 from masklab.tasks.tag import Tag
+from masklab.tasks.tag_features import TagFeatures
 from masklab.tasks.text_to_text import Pairs, TextToText
 from masklab.training.evaluation import Pretrainer
 from masklab.training.loop import Watch, train
@@ -26,7 +27,7 @@ from masklab.training.optim import Optimizer
 from masklab.training.run import Run
 from masklab.training.schedule import Budget, Schedule
 
-Task = Classify | Tag | TextToText
+Task = Classify | Tag | TagFeatures | TextToText
 ROW = 128  # slots, if the model and the examples allow it: several short examples share one
 
 
@@ -151,8 +152,8 @@ def row_length(source: Labelled | Pairs, config: Config) -> int:
     return min(config.max_length, max(ROW, -(-source.longest // 8) * 8))
 
 
-def _tokenizer(start: str | Path) -> Tokenizer:
-    return Tokenizer.from_file(hub.find(start))
+def _tokenizer(start: str | Path) -> Any:
+    return reader_of(hub.find(start))
 
 
 def _write(folder: Path, found: Finetuned) -> None:
