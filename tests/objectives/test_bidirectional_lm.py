@@ -2,6 +2,8 @@
 
 import io
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,18 +14,24 @@ from rich.console import Console
 from torch import nn
 
 from masklab import recipe as recipes
+from masklab.analysis.judge import judge
 from masklab.analysis.show import show
+from masklab.corpus.prepare import prepare
 from masklab.corpus.spelling import marks, spelled
 from masklab.corpus.store import Store
+from masklab.corpus.store_words import WordList
 from masklab.errors import BadInput
 from masklab.models.config import Config
 from masklab.models.elmo import Elmo, ElmoConfig, WordSoftmax
 from masklab.models.pattern import PADDING
 from masklab.models.transformer import Model, States
 from masklab.objectives.bidirectional_lm import AFTER, BEFORE, NOTHING, BidirectionalLM, word_row
-from masklab.recipe import override
+from masklab.recipe import Batches, Evaluation, override
 from masklab.rng import rng
 from masklab.training.batches import Batch, Example, collate
+from masklab.training.loop import train
+from masklab.training.schedule import Budget
+from masklab.training.session import build
 
 TINY = ElmoConfig(layers=2, width=6, cells=8, filters=((1, 4), (2, 4)), characters=4, dropout=0.0)
 OBJECTIVE = BidirectionalLM(vocabulary=60, cutoffs=(20,))
@@ -186,3 +194,21 @@ def test_a_batch_carries_the_letters(store: Store):
     for row, numbers in zip(batch.features.numpy(), batch.inputs.tokens.numpy(), strict=True):
         inside = numbers >= 0
         assert (row[inside] == source.spellings[numbers[inside]]).all()
+
+
+def test_a_run_is_judged_again_and_another_starts_from_it(store: Store, tmp_path: Path):
+    """The words of its softmax stay those of the first corpus, whatever the second one's are."""
+    made = replace(recipes.load("elmo", data=str(store.path)), model=TINY, objective=OBJECTIVE, threads=1,
+                   precision="fp32", budget=Budget(steps=2), batches=Batches(128, 1, ((0.0, 32),)),
+                   evaluation=Evaluation(1.0, 2))  # fmt: skip
+    run = train(made, tmp_path / "first")
+    found, trivial = judge(tmp_path / "first")
+    for name in ("forward", "backward"):
+        assert found[name].loss == pytest.approx(run.result["held_out"][name]["loss"], abs=1e-6)
+        assert trivial[name].loss == pytest.approx(run.result["baseline"][name]["loss"], abs=1e-6)
+    other = prepare(["Quite another text, about a zebra. A zebra!"], tmp_path / "other", 60, held_out=0.0)
+    session = build(replace(made, data=str(other.path), start=str(run.model_folder)))
+    assert session.source.tokenizer.words == WordList.from_file(run.model_folder).words
+    assert run.pretrainer is not None
+    ours, theirs = session.pretrainer.state_dict(), run.pretrainer.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -11,6 +11,7 @@ written, upper case and all, whatever the tokenizer made of them. They are found
         train/, held_out/ numbers.npy (n,) int32: line numbers in words.txt; documents.npy (documents + 1,) int64
 """
 
+import errno
 import hashlib
 import itertools
 import tempfile
@@ -134,7 +135,10 @@ class StoreWords:
         try:
             with files.atomic_folder(self.folder) as new:
                 _write(self.store, segmented, new)
-        except PermissionError:  # a corpus that may only be read: found again by each process
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            # a corpus that may only be read: found again by each process
             place = tempfile.TemporaryDirectory(prefix="masklab-words-")
             self._scratch = weakref.finalize(self, place.cleanup)
             self.folder = Path(place.name)
