@@ -8,11 +8,13 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from masklab.word_vectors import plain, tiled, tiles
+from masklab.word_vectors.hot_rows import Hot, copies, room, settle
 from masklab.word_vectors.sampling import Draws, Tree, huffman, negative, reach, read_sentence
 from masklab.word_vectors.tiles import TILES, aligned
 
 TILE = tiles.TILE or TILES[8]
 RATES = (0.1, 0.05)
+COLD = copies(0, range(0), 1)[0]  # one thread has no copies
 KINDS = ["skip-gram shared", "skip-gram per pair", "skip-gram tree", "cbow negatives", "cbow tree"]
 
 
@@ -46,19 +48,25 @@ class Case(NamedTuple):
     def most(self, kind: str) -> int:
         return int(np.diff(self.tree.start).max()) if "tree" in kind else 1 + self.draws.negatives
 
-    def plain(self, kind: str) -> tuple[Any, np.ndarray, np.ndarray]:
-        inputs, outputs = self.tables()
+    def plain(
+        self, kind: str, hot: Hot = COLD, outputs: np.ndarray | None = None
+    ) -> tuple[Any, np.ndarray, np.ndarray]:
+        inputs, _outputs = self.tables()
+        outputs = _outputs if outputs is None else outputs
         tree = self.tree if "tree" in kind else None
         text = (self.ids, 0, len(self.ids), 5, self.draws, tree, self.most(kind), *RATES)
         if "cbow" in kind:
-            return plain.cbow(inputs, outputs, *text), inputs, outputs
-        return plain.skipgram(inputs, outputs, *text, "shared" in kind), inputs, outputs
+            return plain.cbow(inputs, outputs, *text, hot), inputs, outputs
+        return plain.skipgram(inputs, outputs, *text, hot, "shared" in kind), inputs, outputs
 
-    def tiled(self, kind: str, tile: tiles.Tile = TILE) -> tuple[Any, np.ndarray, np.ndarray]:
-        inputs, outputs = self.tables()
+    def tiled(
+        self, kind: str, tile: tiles.Tile = TILE, hot: Hot = COLD, outputs: np.ndarray | None = None
+    ) -> tuple[Any, np.ndarray, np.ndarray]:
+        inputs, _outputs = self.tables()
+        outputs = _outputs if outputs is None else outputs
         tree = self.tree if "tree" in kind else None
         text, groups = (self.ids, 0, len(self.ids), 5, self.draws), -(-self.most(kind) // tile.columns)
-        desk = tiled.desk_for(len(inputs), self.dim, self.draws.window, groups, "pair" in kind)
+        desk = tiled.desk_for(len(inputs), self.dim, self.draws.window, groups, "pair" in kind, hot)
         desk.seen[:] = 10**6  # what another text may have left there
         if "pair" in kind:
             found = tiled.skipgram_strict(tile, inputs, outputs, *text, groups, *RATES, desk)
@@ -131,6 +139,24 @@ class Case(NamedTuple):
         return loss.item()
 
 
+@pytest.mark.parametrize("kind", ["skip-gram tree", "cbow tree"])
+def test_copies_of_the_top_of_the_tree_change_nothing_for_a_thread_that_is_alone(kind):
+    case = Case.of(40, 2000, 20, window=4, negatives=4)
+    for run in (case.plain, case.tiled):
+        (loss, _), inputs, outputs = run(kind)
+        nodes = len(case.draws.keep) - 1
+        top = range(nodes - 12, nodes)
+        table = aligned(len(outputs) + room(top, 2), case.dim)
+        table[: len(outputs)] = case.tables()[1]
+        hot = copies(len(outputs), top, 2)[1]
+        (loss_by_copies, _), inputs_by_copies, _ = run(kind, hot=hot, outputs=table)
+        assert np.abs(table[top.start : top.stop] - outputs[top.start : top.stop]).max() > 1e-3  # not put together yet
+        settle(table, hot)
+        assert np.allclose(inputs_by_copies, inputs, atol=1e-4)
+        assert np.allclose(table[: len(outputs)], outputs, atol=1e-4)
+        assert loss_by_copies == pytest.approx(loss, rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_autograd(kind):
     case = Case.of(12, 260, 5, window=7, negatives=4)
@@ -188,7 +214,7 @@ def test_where_the_text_is_cut_changes_nothing_but_the_windows_at_the_cut():
     for begin in range(0, 300, 30):  # at sentence ends
         rates = [RATES[0] + (RATES[1] - RATES[0]) * at / 300 for at in (begin, begin + 30)]
         text = (case.ids, begin, begin + 30, 5 + begin, case.draws, None, 3, *rates)
-        loss += plain.cbow(mine, theirs, *text)[0]
+        loss += plain.cbow(mine, theirs, *text, COLD)[0]
     assert loss == pytest.approx(whole)
     assert np.abs(mine - inputs).max() < 1e-6
     assert np.abs(theirs - outputs).max() < 1e-6

@@ -11,7 +11,8 @@ contexts of a window: Ji et al. 2016, "Parallelizing Word2Vec in Shared and Dist
 
 Each kernel trains on ids[begin:end], whose first word has the number `place` in the whole run (all random draws depend
 on it), with a learning rate that falls from `rate` to `rate_end` on the way. It returns a sum of losses and
-over how many pairs. inputs (V, D) and outputs (V, D) float32 are changed in place.
+over how many pairs. inputs (V, D) and outputs (V, D) float32 are changed in place. `hot`: this thread's copies of
+output rows (hot_rows.py).
 """
 
 import math
@@ -19,6 +20,7 @@ import math
 import numpy as np
 
 from masklab.word_vectors.compiling import inlined, kernel
+from masklab.word_vectors.hot_rows import mine
 from masklab.word_vectors.sampling import SENTENCE, negative, reach, read_sentence
 
 STEP = 10  # contexts that take a step together, at most
@@ -27,7 +29,7 @@ FAR = np.float32(30)  # sigmoid(30) is 1 in float32
 
 
 @inlined
-def choose(draws, tree, word, number, targets, labels, weights):
+def choose(outputs, draws, tree, hot, word, number, targets, labels, weights):
     """What a word is trained against: how many targets (rows of the output table), each with its label and weight.
 
     Negative sampling (`tree` is None): the word itself with label 1, and noise words with label 0; one that happens to
@@ -45,7 +47,7 @@ def choose(draws, tree, word, number, targets, labels, weights):
         size = tree.start[word + 1] - first
         for k in range(size):
             step = tree.steps[first + k]
-            targets[k], labels[k], weights[k] = step >> 1, 1 - (step & 1), 1
+            targets[k], labels[k], weights[k] = mine(outputs, hot, step >> 1), 1 - (step & 1), 1
         return size
 
 
@@ -97,7 +99,7 @@ def step(inputs, rows, count, outputs, targets, labels, weights, size, rate, slo
 
 
 @kernel
-def skipgram(inputs, outputs, ids, begin, end, place, draws, tree, most, rate, rate_end, shared):
+def skipgram(inputs, outputs, ids, begin, end, place, draws, tree, most, rate, rate_end, hot, shared):
     """Each word of a window predicts the word in its middle. `most`: targets a word can have.
 
     `shared`: all contexts of a window meet the same negatives; else each has its own.
@@ -124,7 +126,7 @@ def skipgram(inputs, outputs, ids, begin, end, place, draws, tree, most, rate, r
             if look:
                 pairs += count
             if shared or tree is not None:
-                size = choose(draws, tree, words[p], places[p], targets, labels, weights)
+                size = choose(outputs, draws, tree, hot, words[p], places[p], targets, labels, weights)
                 for n in range(0, count, STEP):
                     some = min(STEP, count - n)
                     loss += step(
@@ -133,7 +135,7 @@ def skipgram(inputs, outputs, ids, begin, end, place, draws, tree, most, rate, r
             else:
                 for n in range(count):
                     number = places[p] * 2 * window + n
-                    size = choose(draws, tree, words[p], number, targets, labels, weights)
+                    size = choose(outputs, draws, tree, hot, words[p], number, targets, labels, weights)
                     loss += step(
                         inputs, rows[n:], 1, outputs, targets, labels, weights, size, now, slopes, changes, look
                     )
@@ -141,7 +143,7 @@ def skipgram(inputs, outputs, ids, begin, end, place, draws, tree, most, rate, r
 
 
 @kernel
-def cbow(inputs, outputs, ids, begin, end, place, draws, tree, most, rate, rate_end):
+def cbow(inputs, outputs, ids, begin, end, place, draws, tree, most, rate, rate_end, hot):
     """The mean of a window's words predicts the word in its middle; each of them takes the whole change of the mean."""
     dim = inputs.shape[1]
     words, places = np.empty(SENTENCE, np.int32), np.empty(SENTENCE, np.int64)
@@ -169,7 +171,7 @@ def cbow(inputs, outputs, ids, begin, end, place, draws, tree, most, rate, rate_
                     x = inputs[words[j]]
                     for d in range(dim):
                         hidden[d] += x[d] * share
-            size = choose(draws, tree, words[p], places[p], targets, labels, weights)
+            size = choose(outputs, draws, tree, hot, words[p], places[p], targets, labels, weights)
             loss += step(mean, first, 1, outputs, targets, labels, weights, size, now, slopes, changes, look)
             if look:
                 pairs += 1

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from masklab.word_vectors.compiling import inlined, kernel
+from masklab.word_vectors.hot_rows import Hot, copies, mine
 from masklab.word_vectors.plain import LOOK, STEP
 from masklab.word_vectors.sampling import SENTENCE, negative, reach, read_sentence
 from masklab.word_vectors.tiles import (
@@ -22,6 +23,7 @@ from masklab.word_vectors.tiles import (
     add_changes,
     add_to_all,
     aligned,
+    alone,
     mean,
     prefetch,
     slopes,
@@ -45,34 +47,37 @@ class Desk(NamedTuple):
     found: np.ndarray  # (2 * groups, STEP + LANES, LANES) float32, slopes
     changes: np.ndarray  # (STEP, D) float32, zero between steps
     hidden: np.ndarray  # (1, D) float32
+    hot: Hot  # copies of output rows
 
 
-def desk_for(vocabulary: int, dim: int, window: int, most: int, per_pair: bool = False) -> Desk:
-    """Room for targets in up to `most` groups: for each pair of words, or for each window."""
+def desk_for(vocabulary: int, dim: int, window: int, most: int, per_pair: bool = False, hot: Hot | None = None) -> Desk:
+    """Room for targets in up to `most` groups: for each pair of words, or for each window. hot: see hot_rows.py."""
     groups = 2 * most * (2 * window if per_pair else 1)
     desk = Desk(
-        words=np.zeros(SENTENCE, np.int32),
-        places=np.zeros(SENTENCE, np.int64),
-        seen=np.zeros(vocabulary, np.int32),
-        earlier=np.zeros(SENTENCE, np.int32),
-        contexts=np.zeros((2, 2 * window), np.int32),
-        times=np.ones(STEP, np.int32),
-        targets=np.zeros((groups, LANES), np.int32),
-        labels=np.zeros((groups, LANES), np.float32),
-        weights=np.zeros((groups, LANES), np.float32),
-        found=np.zeros((groups, STEP + LANES, LANES), np.float32),
+        words=alone((SENTENCE,), np.int32),
+        places=alone((SENTENCE,), np.int64),
+        seen=alone((vocabulary,), np.int32),
+        earlier=alone((SENTENCE,), np.int32),
+        contexts=alone((2, 2 * window), np.int32),
+        times=alone((STEP,), np.int32),
+        targets=alone((groups, LANES), np.int32),
+        labels=alone((groups, LANES), np.float32),
+        weights=alone((groups, LANES), np.float32),
+        found=alone((groups, STEP + LANES, LANES), np.float32),
         changes=aligned(STEP, dim),
         hidden=aligned(1, dim),
+        hot=hot or copies(0, range(0), 1)[0],
     )
+    desk.times[:] = 1
     desk.labels[::most, 0] = 1  # the word itself; a tree's labels are written for every word
     desk.weights[::most, 0] = 1
     return desk
 
 
 @inlined
-def choose(tile, outputs, draws, tree, word, number, group, targets, labels, weights):
+def choose(tile, outputs, draws, tree, word, number, group, desk):
     """As in plain.py, into groups of tile.columns targets from `group` on; says how many groups. Prefetches."""
-    columns = tile.columns
+    columns, targets, labels, weights = tile.columns, desk.targets, desk.labels, desk.weights
     if tree is None:
         targets[group, 0] = word
         prefetch(tile, outputs, word)
@@ -93,8 +98,9 @@ def choose(tile, outputs, draws, tree, word, number, group, targets, labels, wei
             if k == columns:
                 g, k = g + 1, 0
             step = tree.steps[i]
-            targets[g, k], labels[g, k], weights[g, k] = step >> 1, 1 - (step & 1), 1
-            prefetch(tile, outputs, step >> 1)
+            node = mine(outputs, desk.hot, step >> 1)
+            targets[g, k], labels[g, k], weights[g, k] = node, 1 - (step & 1), 1
+            prefetch(tile, outputs, node)
             k += 1
         for i in range(k, columns):
             targets[g, i], weights[g, i] = targets[g, 0], 0
@@ -172,12 +178,12 @@ def skipgram(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, r
         if length == 0:
             break
         repeats(words, length, desk.seen, desk.earlier)
-        ready = choose(tile, outputs, draws, tree, words[0], places[0], 0, targets, labels, weights)
+        ready = choose(tile, outputs, draws, tree, words[0], places[0], 0, desk)
         for p in range(length):
             group, groups = (p & 1) * most, ready
             if p + 1 < length:
                 after = most - group
-                ready = choose(tile, outputs, draws, tree, words[p + 1], places[p + 1], after, targets, labels, weights)
+                ready = choose(tile, outputs, draws, tree, words[p + 1], places[p + 1], after, desk)
             if p + window + 1 < length:
                 prefetch(tile, inputs, words[p + window + 1])
             around = reach(draws, places[p])
@@ -244,7 +250,7 @@ def skipgram_strict(tile, inputs, outputs, ids, begin, end, place, draws, most, 
                 if n < ready:
                     number = places[q] * 2 * window + n
                     group = next_half * size + n * most
-                    choose(tile, outputs, draws, None, words[q], number, group, targets, labels, weights)
+                    choose(tile, outputs, draws, None, words[q], number, group, desk)
                 if n >= count:
                     continue
                 group = now_half * size + n * most
@@ -277,12 +283,12 @@ def cbow(tile, inputs, outputs, ids, begin, end, place, draws, tree, most, rate,
         length, at = read_sentence(ids, at, end, place - begin, draws.keep, draws.keep_key, words, places)
         if length == 0:
             break
-        ready = choose(tile, outputs, draws, tree, words[0], places[0], 0, targets, labels, weights)
+        ready = choose(tile, outputs, draws, tree, words[0], places[0], 0, desk)
         for p in range(length):
             group, groups = (p & 1) * most, ready
             if p + 1 < length:
                 after = most - group
-                ready = choose(tile, outputs, draws, tree, words[p + 1], places[p + 1], after, targets, labels, weights)
+                ready = choose(tile, outputs, draws, tree, words[p + 1], places[p + 1], after, desk)
             if p + window + 1 < length:
                 prefetch(tile, inputs, words[p + window + 1])
             around = reach(draws, places[p])

@@ -114,6 +114,18 @@ def aligned(rows: int, dim: int) -> np.ndarray:
     return np.frombuffer(memory, np.float32, rows * padded).reshape(rows, padded)
 
 
+def alone(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros that share no cache line with anything else: what one thread writes all the time, none should wait for.
+
+    Lines are fetched in pairs, so the memory begins and ends between pairs.
+    """
+    pair = 2 * 4 * LINE
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.zeros(-(-size // pair) * pair + pair, np.uint8)
+    begin = -memory.ctypes.data % pair
+    return memory[begin : begin + size].view(dtype).reshape(shape)
+
+
 # ---------------------------------------------------------------- writing instructions
 
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)

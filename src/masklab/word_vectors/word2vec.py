@@ -17,6 +17,7 @@ from masklab.errors import BadInput
 from masklab.rng import rng
 from masklab.word_vectors import plain, tiled, tiles
 from masklab.word_vectors.compiling import announced
+from masklab.word_vectors.hot_rows import MOST, Hot, copies, room, settle
 from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
 from masklab.word_vectors.sampling import Draws, Tree, huffman
 from masklab.word_vectors.scan import encode
@@ -109,12 +110,12 @@ def train(
     first, place = 0, {"words_before": before, "words": words, "ids": len(ids)}
     if start is not None and (stopped := _same_run(start, settings, vocabulary, place)):
         vocabulary, first, before = start.vocabulary, stopped["chunk"], stopped["words_before"]
-    tree, inputs, outputs = _tables(vocabulary, settings, start, say)
+    tree, inputs, outputs, hots = _tables(vocabulary, settings, start, say)
     draws = Draws.of(
         vocabulary.counts, sample=settings.sample, power=settings.noise, window=settings.window,
         negatives=settings.negatives, key=(settings.seed, before),
     )  # fmt: skip
-    work = _work(settings, inputs, outputs, ids, draws, tree, schedule.workers)
+    work = _work(settings, inputs, outputs, ids, draws, tree, hots)
     say({
         "kind": "begin", "vocabulary": len(vocabulary), "words": words, "threads": schedule.workers,
         "kernels": f"{tiles.TILE.width} floats a register" if tiles.TILE else "plain loops", "resumed": first > 0,
@@ -125,6 +126,8 @@ def train(
         work, borders_of(ids), words, schedule, first=first, check=lambda: _must_be_finite(inputs, schedule.rate),
         watch=watch, stop=stop,
     )  # fmt: skip
+    for hot in hots:
+        settle(outputs, hot)
     _must_be_finite(inputs, schedule.rate)
     say({
         "kind": "stopped" if outcome.stopped else "end", "words": outcome.words, "seconds": outcome.seconds,
@@ -133,7 +136,7 @@ def train(
     kept: dict[str, Any] = asdict(settings)
     if outcome.stopped and not settings.seconds:
         kept["stopped"] = place | {"words_before": before, "chunk": outcome.chunks}
-    arrays = {"output": outputs[:, : settings.dim]}
+    arrays = {"output": outputs[: len(vocabulary) - (tree is not None), : settings.dim]}
     if tree is not None:
         arrays |= {"tree_start": tree.start, "tree_steps": tree.steps}
     read = (start.words_read if start else 0) + outcome.words
@@ -161,9 +164,12 @@ def _same_run(start: Trained, settings: Settings, vocabulary: Vocabulary, place:
 
 def _tables(
     vocabulary: Vocabulary, settings: Settings, start: Trained | None, say: Watch
-) -> tuple[Tree | None, np.ndarray, np.ndarray]:
-    """The tree if there is one, and both tables: old rows kept, new input rows uniform in +-1/dim, outputs 0."""
-    size, dim = len(vocabulary), settings.dim
+) -> tuple[Tree | None, np.ndarray, np.ndarray, list[Hot]]:
+    """The tree if there is one, and both tables: old rows kept, new input rows uniform in +-1/dim, outputs 0.
+
+    Of the tree's top each thread has copies behind the output rows.
+    """
+    size, dim, threads = len(vocabulary), settings.dim, settings.schedule.workers
     old = len(start.vocabulary) if start else 0
     inputs = tiles.aligned(size, dim)
     if start is not None:
@@ -176,21 +182,23 @@ def _tables(
         outputs = tiles.aligned(size, dim)
         if start is not None:
             outputs[:old, :dim] = start.arrays["output"]
-        return None, inputs, outputs
+        return None, inputs, outputs, copies(size, range(0), threads)
     if size < 2:
         raise BadInput("a tree needs two words: the corpus has one that is frequent enough; give a smaller min_count")
-    outputs = tiles.aligned(size - 1, dim)
+    top = range(max(0, size - 1 - MOST), size - 1)  # the root is the last node
+    outputs = tiles.aligned(size - 1 + room(top, threads), dim)
+    hots = copies(size - 1, top, threads)
     if start is not None and size == old:
-        outputs[:, :dim] = start.arrays["output"]
-        return Tree(np.array(start.arrays["tree_start"]), np.array(start.arrays["tree_steps"])), inputs, outputs
+        outputs[: size - 1, :dim] = start.arrays["output"]
+        return Tree(np.array(start.arrays["tree_start"]), np.array(start.arrays["tree_steps"])), inputs, outputs, hots
     if start is not None:
         say({"kind": "warning", "text": "new words make a new tree: its nodes start from zero, the words go on"})
-    return huffman(vocabulary.counts), inputs, outputs
+    return huffman(vocabulary.counts), inputs, outputs, hots
 
 
 def _work(
     settings: Settings, inputs: np.ndarray, outputs: np.ndarray, ids: np.ndarray, draws: Draws, tree: Tree | None,
-    workers: int,
+    hots: list[Hot],
 ) -> Callable[[Chunk], Loss]:  # fmt: skip
     """The kernel for these settings and this CPU, with everything but the chunk in its place."""
     ids = np.asarray(ids)
@@ -202,9 +210,10 @@ def _work(
 
         def work(chunk: Chunk) -> Loss:
             text = (ids, chunk.begin, chunk.end, chunk.place, draws, tree, most, chunk.rate, chunk.rate_end)
+            hot = hots[chunk.thread]
             if skipgram:
-                return Loss(*plain.skipgram(inputs, outputs, *text, settings.shared))
-            return Loss(*plain.cbow(inputs, outputs, *text))
+                return Loss(*plain.skipgram(inputs, outputs, *text, hot, settings.shared))
+            return Loss(*plain.cbow(inputs, outputs, *text, hot))
 
         return work
 
@@ -212,7 +221,7 @@ def _work(
         tile = tiles.fitting(tile, most)
     groups = -(-most // tile.columns)
     strict = skipgram and tree is None and not settings.shared
-    desks = [tiled.desk_for(len(inputs), settings.dim, settings.window, groups, strict) for _ in range(workers)]
+    desks = [tiled.desk_for(len(inputs), settings.dim, settings.window, groups, strict, hot) for hot in hots]
 
     def work_tiled(chunk: Chunk) -> Loss:
         text = (ids, chunk.begin, chunk.end, chunk.place, draws)
