@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from masklab.corpus.store_words import reader_of
 from masklab.errors import BadInput
 from masklab.models import hub
 from masklab.models.config import Config
-from masklab.models.elmo import ElmoConfig
+from masklab.models.elmo import Elmo, ElmoConfig
 from masklab.models.transformer import Model
 from masklab.recipe import Batches, Evaluation, Recipe
 from masklab.rng import rng
@@ -23,6 +24,7 @@ from masklab.tasks.finetune import finetune, judge
 from masklab.tasks.score import scores
 from masklab.tasks.tag import Tag
 from masklab.tasks.tag_features import TagFeatures, vectors_of
+from masklab.training.batches import collate
 from masklab.training.loop import train
 from masklab.training.optim import Optimizer
 from masklab.training.run import Run
@@ -77,6 +79,16 @@ def test_it_learns_and_the_network_stays_as_it_was(files: dict[str, str], start:
     assert [source.labels[i] for i in found.truth] == " ".join(tags for _, tags in SENTENCES).split()
     accuracy = scores(found.truth, found.predicted, 5)["accuracy"]
     assert accuracy == pytest.approx(run.result["held_out"]["tag"]["accuracy"])
+
+
+def test_what_is_frozen_has_no_dropout(files: dict[str, str]):
+    task = TagFeatures(files["dev"], "1", "2", dropout=0.0)
+    source = task.open(files["train"], "train")
+    model: Any = Elmo(replace(SHAPE, dropout=0.9)).train()
+    heads = task.heads(model, source)
+    batch = collate([task.example(source, 0, 16, rng(0, "test"), 0.0)])
+    first, second = (task.loss(model, heads, batch)["tag"].total.item() for _ in range(2))
+    assert first == second
 
 
 def test_random_weights_are_the_control(files: dict[str, str], start: Path):

@@ -104,6 +104,7 @@ def logits(model: Elmo, heads: nn.ModuleDict, batch: Batch, term: str, head: str
     assert batch.features is not None
     layers: Sequence[Tensor] = [batch.features]
     if not batch.features.is_floating_point():
+        model.eval()  # as it is frozen, its dropout is too
         with torch.no_grad():
             layers = model(batch.inputs, batch.features, keep=("hidden",)).hidden
     found = cast(FeatureTagger, heads[head])(layers, batch.inputs.document).float()
