@@ -167,6 +167,19 @@ def test_what_cannot_be(store: Store):
         show(override(recipes.load("elmo", data=str(store.path)), [f"mix=(('{store.path}2', None),)"]))
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("initial.kind=local", "only attention"),
+        ("embeddings=cooccurrence", "table of tokens"),
+        ("model.heads=4", "cells"),
+    ],
+)
+def test_what_only_attention_has_is_refused(store: Store, change: str, why: str):
+    with pytest.raises(BadInput, match=why):
+        build(override(recipes.load("elmo", data=str(store.path)), ["model.width=8", "model.cells=8", change]))
+
+
 def test_show_prints_words_and_both_answers(store: Store):
     look = show(recipes.load("elmo", data=str(store.path)))
     out = io.StringIO()
