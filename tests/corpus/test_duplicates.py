@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from masklab.corpus import duplicates
 from masklab.corpus.duplicates import Shingles, joined, leak, shingles, united, word_hashes
 
 
@@ -35,6 +36,16 @@ def test_shingles_stay_inside_documents():
     assert document.tolist() == [0] * 5 + [1] * 5
     assert hashes.tolist() == [*shingles([one], 16)[0].tolist(), *shingles([two], 16)[0].tolist()]
     assert len(shingles(["too short"], 16)[0]) == 0
+
+
+def test_shingles_of_a_long_text_are_found_a_little_at_a_time(monkeypatch):
+    texts = [prose(1, 300), prose(2, 5), "", prose(3, 90).replace(" ", "\n"), "你好" * 50]
+    hashes, document = shingles(texts, 16)
+    monkeypatch.setattr(duplicates, "_AT_A_TIME", 100)
+    parts = list(duplicates.shingled(iter(texts), 16))
+    assert len(parts) > 10
+    assert np.array_equal(np.concatenate([some for some, _ in parts]), hashes)
+    assert np.array_equal(np.concatenate([some for _, some in parts]), document)
 
 
 def test_shared_stretches_join_documents_and_chains_of_them():

@@ -9,13 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from masklab.cli import app
-from masklab.corpus import find_units, layers
-from masklab.corpus.layers import Layer, lay, write_layer
+from masklab.corpus import encode, find_units, lay_units, layers, tokens
+from masklab.corpus.lay_units import lay
+from masklab.corpus.layers import Layer, write_layer
 from masklab.corpus.phrases import Thresholds
 from masklab.corpus.prepare import add_vocabulary, prepare
 from masklab.corpus.read import Document
 from masklab.corpus.store import Store
-from masklab.corpus.units import ENTITY_REAL, ENTITY_START, PHRASE_REAL, PHRASE_START, WORD_START
+from masklab.corpus.units import ENTITY_REAL, ENTITY_START, PHRASE_REAL, PHRASE_START, WORD_START, longest_first
 from masklab.errors import BadInput
 
 ENGLISH = "He moved to New York in {0}. In New York City it rained {0} times, said Ada Lovelace. York is old."
@@ -112,13 +113,38 @@ def test_batches_change_nothing(store, monkeypatch):
     once = lay(store)
     units, hashes = np.array(once.part("train").units), once.tokens_description["layer_hashes"]
     monkeypatch.setattr(find_units, "BATCH", 300)
-    monkeypatch.setattr(layers, "_BATCH", 200)
+    monkeypatch.setattr(tokens, "_AT_ONCE", 200)
     write_layer(once, "entities", [np.array([[0, 2]])] * len(once), {"by": "a test"})
     find_units.words(once)
     find_units.find_phrases(once, thresholds=Thresholds(20))
     again = lay(once)
     assert {name: again.tokens_description["layer_hashes"][name] for name in hashes} == hashes
     assert np.array_equal(again.part("train").units & 15, units)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+def test_a_very_long_document_is_laid_in_stretches(tmp_path, monkeypatch, kind):
+    """Units that reach over a cut are one unit, and on several cores nothing changes."""
+    text = "\n".join(document.text for document in documents(12))
+    whole = prepare([text, "other"], tmp_path / "corpus", 420, kind=kind, held_out=0, workers=1)
+    find_units.words(whole)
+    space = [at for at, sign in enumerate(text) if sign == " "]
+    over = longest_first(np.array([[at - 1, at + 2] for at in space]))  # over spaces, where cuts are
+    write_layer(whole, "entities", [over, np.zeros((0, 2))], {"by": "a test"})
+    write_layer(whole, "phrases", [np.array([[0, len(text) // 2]]), np.zeros((0, 2))], {"by": "a test"})
+    units = np.array(lay(whole).part("train").units)
+    parts = Store(whole.path).tokens_description["parts"]
+    for most, at_once, workers in ((97, 200, 1), (60, 60, 2), (1 << 20, 50, 1)):
+        monkeypatch.setattr(encode, "STRETCH", most)
+        monkeypatch.setattr(tokens, "_AT_ONCE", at_once)
+        monkeypatch.setattr(tokens, "_ALONE", 0)
+        again = prepare([text, "other"], tmp_path / f"{most}", whole.tokenizer, held_out=0, workers=1)
+        write_layer(again, "entities", [over, np.zeros((0, 2))], {"by": "a test"})
+        write_layer(again, "phrases", [np.array([[0, len(text) // 2]]), np.zeros((0, 2))], {"by": "a test"})
+        find_units.words(again)
+        laid = lay(again, workers=workers)
+        assert np.array_equal(laid.part("train").units, units)
+        assert laid.tokens_description["parts"] == parts
 
 
 def test_a_crash_leaves_the_old_layer_whole(store, monkeypatch):
@@ -132,6 +158,7 @@ def test_a_crash_leaves_the_old_layer_whole(store, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(layers, "describe", crash)
+    monkeypatch.setattr(lay_units, "describe", crash)
     with pytest.raises(KeyboardInterrupt):
         lay(before)
     with pytest.raises(KeyboardInterrupt):
@@ -141,7 +168,7 @@ def test_a_crash_leaves_the_old_layer_whole(store, monkeypatch):
     assert half.tokens_description["layers"] == ["words"]
     assert np.array_equal(half.part("train").units, units)
     assert not list(store.path.glob("layers/.*")) + list(store.path.glob("layers/phrases"))
-    monkeypatch.setattr(layers, "describe", written)
+    monkeypatch.setattr(lay_units, "describe", written)
     after = lay(half)
     assert after.tokens_description["layers"] == ["words", "entities"]
     assert np.array_equal(after.part("train").units & 3, units)
@@ -153,7 +180,7 @@ def test_two_vocabularies_one_of_them_laid(store, monkeypatch):
     """Stopped between two vocabularies: one has the layer, one has not, both are whole; the next call does the rest."""
     other = add_vocabulary(store, 420, kind="bpe", workers=1)
     find_units.entities(store)
-    one, done = layers._lay_one, []
+    one, done = lay_units._lay_one, []
 
     def stopping(*about):
         if done:
@@ -161,13 +188,13 @@ def test_two_vocabularies_one_of_them_laid(store, monkeypatch):
         one(*about)
         done.append(about)
 
-    monkeypatch.setattr(layers, "_lay_one", stopping)
+    monkeypatch.setattr(lay_units, "_lay_one", stopping)
     with pytest.raises(KeyboardInterrupt):
         lay(store)
     present = [Store(folder).tokens_description["layers"] for folder in (store.folder, other.folder)]
     assert present == [["words", "entities"], ["words"]]
     Store(store.path).check()
-    monkeypatch.setattr(layers, "_lay_one", one)
+    monkeypatch.setattr(lay_units, "_lay_one", one)
     lay(store)
     assert Store(other.folder).tokens_description["layers"] == ["words", "entities"]
 

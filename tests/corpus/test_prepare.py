@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -287,7 +288,11 @@ def test_other_documents_or_options_start_anew_and_say_so(tmp_path, monkeypatch)
     expected = contents(run(TEXTS, tmp_path / "straight", 120).path)
     stopped(tmp_path / "new", TEXTS, monkeypatch, seed=1)
     assert contents(run(TEXTS, tmp_path / "new", 120, say=said.append).path) == expected
-    assert said == ["starting anew: seed changed since the preparation that was stopped"]
+    assert said == ["going on from what seed does not change of the preparation that was stopped"]
+    stopped(tmp_path / "new", TEXTS, monkeypatch, keep_duplicates=True)
+    said.clear()
+    assert contents(run(TEXTS, tmp_path / "new", 120, say=said.append).path) == expected
+    assert said == ["starting anew: keep_duplicates changed since the preparation that was stopped"]
     for others in ([*TEXTS[:-1], "another end"], TEXTS[:-1], [*TEXTS, "one more"], ["another beginning", *TEXTS[1:]]):
         stopped(tmp_path / "new", others, monkeypatch)
         said.clear()
@@ -335,6 +340,41 @@ def test_files_that_did_not_change_are_not_read_twice(tmp_path, monkeypatch):
     made = run(documents(file), tmp_path / "new", 120, say=said.append)
     assert said[0] == "starting anew: the input files changed since the preparation that was stopped"
     assert len(made) == 59
+
+
+def test_an_impossible_vocabulary_costs_no_reading(tmp_path, monkeypatch):
+    file = tmp_path / "news.txt"
+    file.write_text("\n\n".join(TEXTS), "utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(Reading, "__iter__", None)
+        with pytest.raises(BadInput, match=r"a vocabulary of 3 is too small.*say --vocabulary 7 at least"):
+            run(documents(file), tmp_path / "new", 3)
+    assert not (tmp_path / ".new.partial").exists()
+    with pytest.raises(BadInput, match=r"say --vocabulary [0-9]+ at least") as why:  # the letters are more than that
+        run(documents(file), tmp_path / "new", 9)
+    least = int(str(why.value).split("--vocabulary ")[1].split()[0])
+    expected = contents(run(documents(file), tmp_path / "straight", least).path)
+    for options in ({}, {"kind": "bpe"}):  # killed while tokens of another vocabulary are written
+        said: list[str] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(Reading, "__iter__", None)
+            made = run(documents(file), tmp_path / "new", least, say=said.append)
+        assert "does not change of the preparation" in said[0]
+        assert contents(made.path) == expected
+        assert len(list(made.path.glob("tokens-*"))) == 1
+        if not options:
+            shutil.rmtree(tmp_path / "new")
+            with monkeypatch.context() as patch:
+                killing(patch, "finish", 1)
+                with pytest.raises(Killed):
+                    run(documents(file), tmp_path / "new", 300, kind="bpe")
+
+
+def test_a_long_document_gives_a_sample_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "SAMPLE", 400)
+    monkeypatch.setattr(prepare, "_PIECE", 100)
+    made = run([" ".join(TEXTS)], tmp_path / "new", 60, held_out=0)
+    assert 200 <= made.description["learned"]["characters"] <= 500
 
 
 def test_standard_input_is_checked_by_reading_it_again(tmp_path, monkeypatch):

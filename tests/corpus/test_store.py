@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import zstandard
 
-from masklab.corpus.layers import lay, write_layer
+from masklab.corpus.lay_units import lay
+from masklab.corpus.layers import write_layer
 from masklab.corpus.prepare import add_vocabulary, prepare
 from masklab.corpus.read import Document
 from masklab.corpus.store import Store

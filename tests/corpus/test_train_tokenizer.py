@@ -146,11 +146,11 @@ def test_chinese_is_cut_where_nothing_is_to_be_learned(monkeypatch):
     """Long clauses are parted for the learner alone, and what recurs is learned as from the whole ones."""
     texts = ["".join(random.Random(seed).choices(CHINESE, k=60)) + "你好世界 " * 5 for seed in range(40)]
     asked: list[tuple[Kind, int]] = [("bpe", 330), ("unigram", 60)]
-    parts = list(train_tokenizer._learnable(texts, 60))
+    parts = [part for some in train_tokenizer._learnable(texts, 60) for part in some]
     assert sum(map(len, parts)) / len(parts) < 8
     assert "".join(parts).replace("\n", "") == "".join(texts)
     cut = [train(texts, size, kind) for kind, size in asked]
-    monkeypatch.setattr(train_tokenizer, "_learnable", lambda sample, size: iter(sample))
+    monkeypatch.setattr(train_tokenizer, "_learnable", lambda sample, size, at_spaces=False: iter([sample]))
     for one, (kind, size) in zip(cut, asked, strict=True):
         whole = train(texts, size, kind)
         spelled = [{made.decode([id]) for id in range(5, made.size)} for made in (one, whole)]
@@ -188,7 +188,17 @@ def test_coverage_and_fit():
 
 
 def test_what_cannot_be(kind):
-    with pytest.raises(BadInput, match=r"too small.*ask for more"):
+    with pytest.raises(BadInput, match=r"too small.*say --vocabulary (7|262) at least"):
         train(TEXTS, 5, kind)
     with pytest.raises(BadInput, match="choose one of: wordpiece, bpe, unigram, character"):
         train(TEXTS, 300, "sentencepiece")  # type: ignore[arg-type]
+
+
+def test_the_least_size_is_said_and_is_enough():
+    text = ["".join(map(chr, range(0x100 + 7 * i, 0x160 + 7 * i))) for i in range(20)]
+    with pytest.raises(BadInput) as said:
+        train(text, 40)
+    least = int(str(said.value).split("--vocabulary ")[1].split()[0])
+    assert train(text, least).size <= least
+    with pytest.raises(BadInput, match=f"--vocabulary {least} at least"):
+        train(text, least - 1)

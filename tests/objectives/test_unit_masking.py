@@ -12,7 +12,7 @@ from rich.console import Console
 
 from masklab.analysis.show import show
 from masklab.corpus.find_units import entities, find_phrases
-from masklab.corpus.layers import lay
+from masklab.corpus.lay_units import lay
 from masklab.corpus.phrases import Thresholds
 from masklab.corpus.prepare import prepare
 from masklab.corpus.store import Store

@@ -1,6 +1,5 @@
 """The command that finds units in a corpus: segmented words, phrases, entities."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,7 +58,7 @@ def units(
         Path | None, typer.Option("--list", help="Write the phrases found by statistics, to be mended by hand.")
     ] = None,
     ignore_case: Annotated[bool, typer.Option("--ignore-case", help="A name is found in any case.")] = False,
-    threads: Annotated[int, typer.Option(help="Processes that cut Chinese; 0 takes all cores.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="Processes; 0 takes all cores.", min=0)] = 0,
 ) -> None:  # fmt: skip
     """Find units that are masked whole, and mark them for every vocabulary of a corpus.
 
@@ -74,15 +73,16 @@ def units(
     A layer that is there already is made anew; the others stay.
     """
     from masklab.corpus import find_units
-    from masklab.corpus.layers import lay
+    from masklab.corpus.lay_units import lay
     from masklab.corpus.phrases import Thresholds
     from masklab.corpus.store import Store
+    from masklab.corpus.tokens import cores
 
     if words is phrases is entities is None and not tagger:
         raise BadInput("say what to find: --words, --phrases or --entities")
     if tagger and entities:
         raise BadInput("--tagger finds the entities itself; leave the list of --entities out")
-    store = Store(data)
+    store, workers = Store(data), threads or cores()
     thresholds = Thresholds(least, npmi, longest)
     with Console(stderr=True).status("reading") as status:
 
@@ -91,7 +91,6 @@ def units(
 
         found: list[Found] = []
         if words is not None:
-            workers = threads or len(os.sched_getaffinity(0))
             found.append(find_units.words(store, words or None, simplify, workers, tell))
         if phrases is not None:
             found.append(find_units.find_phrases(store, phrases or None, thresholds, tell))
@@ -103,7 +102,7 @@ def units(
             found[-1].types = model.seen
         elif entities is not None:
             found.append(find_units.entities(store, entities or None, ignore_case, tell))
-        store = lay(store, tell)
+        store = lay(store, tell, workers)
     for each in found:
         _show(each, thresholds)
         if each.phrases and list_ is not None:

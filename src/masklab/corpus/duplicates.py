@@ -5,14 +5,15 @@ Word shingles: Broder 1997, "On the resemblance and containment of documents"; o
 text and memory is bounded: when too many shingles are held, half of them are let go. `leak` measures what is left.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
 
-from masklab.corpus.units import batched, code_points, kinds, word_characters, word_starts
+from masklab.corpus.units import batched, code_points, kinds, stretches, word_characters, word_starts
 
 _BATCH = 2_000_000  # characters at a time
+_AT_A_TIME = 60_000  # characters whose shingles are found together: what that takes stays in the processor's cache
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -95,7 +96,39 @@ def united(parent: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 def shingles(texts: list[str], words: int) -> tuple[np.ndarray, np.ndarray]:
     """(n,) uint64 hashes of every run of so many words inside a document, and (n,) the number of that document."""
-    hashes, document = word_hashes(texts)
+    return tuple(map(np.concatenate, zip(*shingled(texts, words), strict=True)))  # type: ignore[return-value]
+
+
+def shingled(texts: Iterable[str], words: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same a little at a time, however long a text is."""
+    hashes, document = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    yield hashes, document
+    for some, numbers in _little(texts):
+        found, of = word_hashes(some)
+        hashes, document = np.append(hashes, found), np.append(document, np.array(numbers)[of])
+        yield _runs(hashes, document, words)
+        rest = max(0, len(hashes) - words + 1)  # runs that begin here go on in what comes
+        hashes, document = hashes[rest:], document[rest:]
+
+
+def _little(texts: Iterable[str]) -> Iterator[tuple[list[str], list[int]]]:
+    """Texts, or stretches of longer ones, and the number of the text that each is of."""
+    held: list[str] = []
+    numbers: list[int] = []
+    size = 0
+    for number, text in enumerate(texts):
+        for stretch in stretches(text, _AT_A_TIME):
+            held.append(stretch)
+            numbers.append(number)
+            size += len(stretch) + 1
+            if size >= _AT_A_TIME:
+                yield held, numbers
+                held, numbers, size = [], [], 0
+    if held:
+        yield held, numbers
+
+
+def _runs(hashes: np.ndarray, document: np.ndarray, words: int) -> tuple[np.ndarray, np.ndarray]:
     n = len(hashes) - words + 1
     if n < 1:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)

@@ -9,7 +9,7 @@ than tokenising them all, with the same result. A tokenizer whose cuts are not k
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain, compress
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ import numpy as np
 
 from masklab.corpus.met import LONGEST, Met, put
 from masklab.corpus.tokenizer import Tokenizer
-from masklab.corpus.units import code_points, kinds, space, word_bits
+from masklab.corpus.units import code_points, kinds, space, stretches, word_bits
 
-STRETCH = 500_000  # characters; a longer text is tokenised in stretches, cut at a line end or a space
+STRETCH = 500_000  # characters; a longer text is tokenised in stretches: one encoding of it all would take gigabytes
 _AT_ONCE = 250_000  # characters worked on together: what numpy makes of them stays in the processor's cache
 _TOGETHER = 1000  # short stretches tokenised as one text
 _ENTRIES = 400_000  # stretches remembered, about 100 MB; all are forgotten when there are more
@@ -49,7 +49,7 @@ class Encoder:
         found = [_nothing(self.tokenizer)]
         owner, held, size, begun = [], [], 0, 0
         for number, text in enumerate(texts):
-            for stretch in stretches(text):
+            for stretch in stretches(text, STRETCH):
                 if size and size + len(stretch) > _AT_ONCE:
                     found.append(self._some(held, begun))
                     held, size, begun = [], 0, begun + size
@@ -158,16 +158,6 @@ class Encoder:
         bits = word_bits(code, begin, end, fresh)
         begin = _visible(code, begin, end)
         return ids, begin - shift, end - shift, bits, sizes
-
-
-def stretches(text: str) -> Iterator[str]:
-    """A very long text in stretches that join to it again: one encoding of it all would take gigabytes."""
-    while len(text) > STRETCH:
-        cut = text.rfind("\n", 1, STRETCH) if "\n" in text[1:STRETCH] else text.rfind(" ", 1, STRETCH)
-        cut = cut if cut > 0 else STRETCH
-        yield text[:cut]
-        text = text[cut:]
-    yield text
 
 
 def _visible(code: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -19,11 +19,10 @@ import zstandard
 
 from masklab.corpus.arrays import Growing, open_whole, write_whole
 from masklab.corpus.document import Document, tidy
-from masklab.corpus.duplicates import joined, sharing, shingles
+from masklab.corpus.duplicates import joined, sharing, shingled
 from masklab.corpus.progress import At, Tell
 from masklab.corpus.seen import Seen
 from masklab.corpus.store import TEXT
-from masklab.corpus.units import batched
 from masklab.corpus.work import Work
 from masklab.errors import BadInput
 
@@ -33,7 +32,7 @@ _WORDS = 16  # in a shingle
 _KEEP = 4  # one shingle in so many is noted, until there are too many
 _SHINGLES = 32_000_000  # 384 MB on disk while preparing; with more, every second one is let go
 _AT_ONCE = 2_000_000  # shingles sorted in memory
-_AT_A_TIME = 60_000  # characters whose shingles are found together: what that takes stays in the processor's cache
+_AHEAD = 8_000_000  # characters of text that wait to be written, at most, or one block
 _SLAB = 1 << 18  # documents looked at together
 _PRIME = (1 << 61) - 1
 
@@ -63,7 +62,7 @@ def keep_text(work: Work, documents: Iterable[Document | str], keep_duplicates: 
         waiting: deque[tuple[list[Document], Any, dict[str, Any], Future[Any]]] = deque()
         for block, digests in _blocks(raw.batches(given), seen, raw):
             waiting.append((block, digests, raw.noted(), pool.submit(_made, block)))
-            while len(waiting) > threads + 1:
+            while len(waiting) > threads + 1 or (waiting and sum(each[1]["characters"] for each in waiting) > _AHEAD):
                 writer.add(*waiting.popleft(), tell=tell)
         while waiting:
             writer.add(*waiting.popleft(), tell=tell)
@@ -186,14 +185,13 @@ class _Made(NamedTuple):
 
 def _made(block: list[Document]) -> _Made:
     """What can be done to a block outside Python's lock, mostly."""
-    lines = [json.dumps(_record(document), ensure_ascii=False) for document in block]
-    frame = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(("\n".join(lines) + "\n").encode())
-    begun, found = 0, []
-    for texts in batched((document.text for document in block), _AT_A_TIME):
-        hashes, document = shingles(texts, _WORDS)
+    lines = "".join([json.dumps(_record(document), ensure_ascii=False) + "\n" for document in block]).encode()
+    frame = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(lines)
+    del lines
+    found = []
+    for hashes, document in shingled((document.text for document in block), _WORDS):
         keep = hashes % np.uint64(_KEEP) == 0
-        found.append((hashes[keep], document[keep] + begun))
-        begun += len(texts)
+        found.append((hashes[keep], document[keep]))
     hashes, document = map(np.concatenate, zip(*found, strict=True))
     return _Made(frame, hashes, document)
 

@@ -9,20 +9,19 @@ A vocabulary's unit bytes are made of these and can be made again, for a vocabul
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from masklab import files
 from masklab.corpus.arrays import Growing
-from masklab.corpus.encode import Encoder, Tokens
-from masklab.corpus.store import LAYERS, PARTS, Part, Store, checked, describe, described, mapped
-from masklab.corpus.units import WORD_START, code_points, unit_bits
+from masklab.corpus.encode import Tokens
+from masklab.corpus.store import LAYERS, Store, checked, describe, described, mapped
+from masklab.corpus.units import START, code_points, unit_bits
 from masklab.errors import BadInput
 
-_BATCH = 2_000_000  # characters laid over at a time
 Progress = Callable[[str, int, int | None], None]  # stage, done, of how many (None: not known)
 
 
@@ -42,9 +41,20 @@ class Layer:
         """How many units there are."""
         return len(self._spans)
 
-    def of(self, document: int) -> np.ndarray:
-        begin, end = self._documents[document : document + 2]
-        return self._spans[begin:end].astype(np.int64)
+    def of(self, document: int, begin: int = 0, end: int | None = None) -> np.ndarray:
+        """With begin and end: in that stretch of the document, offsets counted from its begin."""
+        first, last = self._documents[document : document + 2]
+        if end is None:
+            return self._spans[first:last].astype(np.int64)
+        spans = self._spans[first:last]
+        spans = spans[np.searchsorted(spans[:, 1], begin, side="right") :]
+        return np.clip(spans[: np.searchsorted(spans[:, 0], end)].astype(np.int64), begin, end) - begin
+
+    def crosses(self, document: int, place: int) -> bool:
+        """Is this place inside one of them?"""
+        first, last = self._documents[document : document + 2]
+        at = first + int(np.searchsorted(self._spans[first:last, 0], place)) - 1  # the last that begins before it
+        return bool(at >= first and self._spans[at, 1] > place)
 
 
 def layers(corpus: str | Path) -> list[Layer]:
@@ -76,87 +86,35 @@ def write_layer(store: Store, name: str, spans: Iterable[np.ndarray], settings: 
     return Layer(store.path, name)
 
 
-def unit_bytes(found: Tokens, texts: Sequence[str], numbers: Sequence[int], present: Sequence[Layer]) -> np.ndarray:
-    """(tokens,) uint8, the bits of units.py, for the tokens of some texts and the layers that their corpus has.
+class Stretch(NamedTuple):
+    """A document's text, or a part of it if it is a very long one."""
 
-    numbers: which documents of the corpus the texts are.
+    number: int  # of the document
+    begin: int  # the stretch's first character, in the document
+    text: str
+    last: bool  # the document ends with it
+
+
+def unit_bytes(found: Tokens, of: Sequence[Stretch], fresh: np.ndarray, present: Sequence[Layer]) -> np.ndarray:
+    """(tokens,) uint8, the bits of units.py, for the tokens of some stretches and the layers that their corpus has.
+
+    fresh: (tokens,) bool, first token of a document. A unit may reach from one stretch into the next.
     """
     if not present:
         return found.words
-    begins = np.cumsum([0, *map(len, texts)])[:-1]
-    joined = {
-        layer.name: np.concatenate([layer.of(number) + begin for number, begin in zip(numbers, begins, strict=True)])
-        for layer in present
-    }
-    fresh = np.zeros(len(found.ids), bool)
-    fresh[(np.cumsum(found.lengths) - found.lengths)[found.lengths > 0]] = True
-    return unit_bits(code_points("".join(texts)), found.begin, found.end, fresh, joined)
+    begins = np.cumsum([0, *(len(stretch.text) for stretch in of)])
+    joined, goes_on = {}, {}
+    for layer in present:
+        spans = [layer.of(each.number, each.begin, each.begin + len(each.text)) for each in of]
+        joined[layer.name] = np.concatenate([s + begin for s, begin in zip(spans, begins, strict=False)])
+        goes_on[layer.name] = [i for i, each in enumerate(of) if layer.crosses(each.number, each.begin)]
+    bits = unit_bits(code_points("".join(stretch.text for stretch in of)), found.begin, found.end, fresh, joined)
+    first = np.cumsum(found.lengths) - found.lengths
+    for name, those in goes_on.items():
+        bits[first[[i for i in those if found.lengths[i]]]] &= ~np.uint8(START[name])
+    return bits
 
 
 def names_and_hashes(present: Sequence[Layer]) -> dict[str, str]:
     """What tokens.json says of its layers: {"words": "", "phrases": "5fe0..."}; plain words need no layer of spans."""
     return {"words": ""} | {layer.name: layer.hash for layer in present}
-
-
-def lay(store: Store, progress: Progress | None = None) -> Store:
-    """Bring the unit bytes of every vocabulary of a corpus up to its layers; those that are stay as they are.
-
-    Each vocabulary gets new files beside the old ones, then a new tokens.json, and only then are the old ones removed:
-    whatever happens on the way, it is whole. The corpus, opened anew, comes back.
-    """
-    present = layers(store.path)
-    for folder in store.vocabularies:
-        one = Store(folder)
-        if one.tokens_description.get("layer_hashes", {"words": ""}) != names_and_hashes(present):
-            _lay_one(one, present, progress or (lambda stage, done, total: None))
-    return Store(store.folder)
-
-
-def _lay_one(store: Store, present: Sequence[Layer], tell: Progress) -> None:
-    hashes = names_and_hashes(present)
-    name = f"units-{hashlib.sha256(''.join(hashes.values()).encode()).hexdigest()[:12]}.npy" if present else "units.npy"
-    about, encoder = dict(store.tokens_description), Encoder(store.tokenizer)
-    checked(store.folder, about["files"], small=1 << 62)  # they are described anew: damage must not pass for a change
-    about["parts"] = dict(about["parts"])
-    for part in map(store.part, PARTS):
-        made = Growing(part.folder / name, "u1")
-        words, done = 0, 0
-        for numbers, texts, lengths in _documents(part):
-            found = encoder(texts)
-            if not np.array_equal(found.lengths, lengths):
-                raise BadInput(
-                    f"{part.folder} was not made of this text by its tokenizer.json; prepare the corpus again"
-                )
-            units = unit_bytes(found, texts, numbers, present)
-            made.add(units)
-            words += int(np.count_nonzero(units & WORD_START))
-            done += len(texts)
-            tell(f"units of {store.folder.name}", done, len(part))
-        made.sync()
-        made.close()
-        listed = [part.folder / file for file in ("ids.npy", name, "documents.npy")]
-        whole = hashlib.sha256("".join(map(files.sha256, listed)).encode()).hexdigest()
-        about["parts"][part.name] = {**about["parts"][part.name], "words": words, "hash": whole}
-    whole = about["corpus"] + about["tokenizer"] + about["parts"]["train"]["hash"]
-    about |= {"layers": list(hashes), "layer_hashes": hashes, "units": name,
-              "hash": hashlib.sha256(whole.encode()).hexdigest()}  # fmt: skip
-    named = {file for file in about.pop("files") if Path(file).name[:5] != "units"} | {f"{p}/{name}" for p in PARTS}
-    describe(store.folder / "tokens.json", about, [store.folder / file for file in named])
-    for file in [*store.folder.glob("*/units*.npy"), *store.folder.glob("rows-*.npz")]:
-        if file.name != name:  # rows were cut by the old units
-            file.unlink()
-
-
-def _documents(part: Part) -> Iterator[tuple[list[int], list[str], np.ndarray]]:
-    """Batches of a part's documents: their numbers, texts, and lengths in tokens."""
-    lengths = np.diff(part.documents)
-    numbers: list[int] = []
-    texts: list[str] = []
-    first, size = 0, 0
-    for i, number in enumerate(part.numbers.tolist()):
-        numbers.append(number)
-        texts.append(part.text(i))
-        size += len(texts[-1])
-        if size >= _BATCH or i == len(part) - 1:
-            yield numbers, texts, lengths[first : i + 1]
-            numbers, texts, first, size = [], [], i + 1, 0

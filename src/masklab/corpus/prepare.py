@@ -30,12 +30,16 @@ from masklab.corpus.read import Reading, counted
 from masklab.corpus.store import TEXT, VERSION, Store, describe, mapped, read_block
 from masklab.corpus.tokenizer import Tokenizer
 from masklab.corpus.tokens import cores, write_tokens
-from masklab.corpus.train_tokenizer import SAMPLE, Kind, coverage, train
+from masklab.corpus.train_tokenizer import SAMPLE, Kind, coverage, must_be_size, train
+from masklab.corpus.units import stretches
 from masklab.corpus.work import Work
 from masklab.errors import BadInput
 
 _BLOCKS = 1024  # that a sample for a vocabulary is drawn from, spread over the corpus
 _GROWS = {".gz": 3.2, ".xz": 4.2, ".bz2": 4.0, ".zst": 3.3, ".parquet": 2.0}  # text, from its compressed size, about
+_TEXT, _SPLIT = {"text", "read", "said"}, {"text", "read", "said", "split"}
+_OUTLIVES = {"the tokenizer": _SPLIT, "kind": _SPLIT, "lowercase": _SPLIT, "held_out": _TEXT, "seed": _TEXT}
+_PIECE = 100_000  # characters of a text that are taken into a sample together
 _OTHERS = 20_000  # texts outside the sample, to estimate how much of the corpus it covers
 _DISK = 1.5  # bytes written for each byte of text, at most: compressed text 0.4, tokens 0.75, shingles and digests 0.35
 
@@ -73,6 +77,8 @@ def prepare(
         raise BadInput(f"{path} exists and is no prepared corpus; name another folder, or remove it first")
     if isinstance(tokenizer, str | Path):
         tokenizer = Tokenizer.open(tokenizer)
+    if isinstance(tokenizer, int):
+        must_be_size(tokenizer, kind)
     mode = sentences or (documents.sentences if isinstance(documents, Reading) else "rules")
     workers = workers or cores()
     say = say or (lambda message: None)
@@ -90,7 +96,7 @@ def prepare(
         "sentences": mode,
         "group": getattr(documents, "group", ""),
     }
-    with Work(path, asked, say) as work, _room(path):
+    with Work(path, asked, say, _OUTLIVES) as work, _room(path):
         if not work.resumed:
             _expect(path, documents, say)
         _text(work, documents, keep_duplicates, workers, inputs, tell, say)
@@ -128,6 +134,7 @@ def add_vocabulary(
         tokenizer = Tokenizer.open(tokenizer)
     blocks, learned = np.load(store.path / "blocks.npy"), None
     if isinstance(tokenizer, int):
+        must_be_size(tokenizer, kind)
         tell(At("vocabulary", 0, 0, None))
         tokenizer, learned = _trained(store.path, blocks, store.held_out, tokenizer, kind, lowercase, about)
     path = store.path / f"tokens-{tokenizer.hash[:12]}"
@@ -222,6 +229,8 @@ def _vocabulary(work: Work, corpus: Path, new: Path, tokenizer: Tokenizer | int,
                 about: dict[str, Any], tell: Tell) -> str:  # fmt: skip
     """The name of the tokens folder, with a tokenizer saved in it."""
     if "vocabulary" not in work.state:
+        for old in new.glob("tokens-*"):  # of a vocabulary that is not wanted any more
+            shutil.rmtree(old)
         learned = None
         if isinstance(tokenizer, int):
             tell(At("vocabulary", 0, 0, None))
@@ -249,11 +258,15 @@ def _trained(corpus: Path, blocks: np.ndarray, held: np.ndarray, size: int, kind
 
 def _sample(corpus: Path, blocks: np.ndarray, wanted: np.ndarray, held: np.ndarray, share: float,
             inside: bool = True) -> Iterator[str]:  # fmt: skip
-    """Texts spread evenly over the wanted blocks, a share of them (or the others); held-out ones never."""
+    """Texts, or stretches of long ones, spread evenly over the wanted blocks, a share of them (or the others);
+    held-out ones never."""
+    at = 0
     for block in wanted.tolist():
         for number, document in enumerate(read_block(corpus, blocks, block), int(blocks[block, 0])):
-            if not held[number] and (int((number + 1) * share) > int(number * share)) == inside:
-                yield document.text
+            for text in stretches(document.text, _PIECE):
+                if not held[number] and (int((at + 1) * share) > int(at * share)) == inside:
+                    yield text
+                at += 1
 
 
 # --- around them -----------------------------------------------------------------------------------------------------

@@ -22,19 +22,20 @@ from typing import Any, cast
 import numpy as np
 
 from masklab import files
-from masklab.corpus import sentences
+from masklab.corpus import encode, sentences
 from masklab.corpus.arrays import Growing
 from masklab.corpus.encode import Encoder
-from masklab.corpus.layers import layers, names_and_hashes, unit_bytes
+from masklab.corpus.layers import Stretch, layers, names_and_hashes, unit_bytes
 from masklab.corpus.progress import At, Tell
 from masklab.corpus.sentences import Mode
 from masklab.corpus.store import PARTS, describe, mapped, read_block
 from masklab.corpus.tokenizer import Tokenizer
-from masklab.corpus.units import WORD_START
+from masklab.corpus.units import WORD_START, stretches
 from masklab.corpus.work import Work
 from masklab.errors import BadInput
 
 _JOB = 8  # blocks, at most
+_AT_ONCE = 1_500_000  # characters whose tokens are found together: a block, or a part of one with a very long document
 _ALONE = 4_000_000  # characters that are not worth starting processes for
 _SLAB = 1 << 22  # tokens counted at a time
 _ARRAYS = {"ids": None, "units": "u1", "documents": "<i8", "sentences": "<i8", "numbers": "<i8"}
@@ -58,33 +59,58 @@ class Tokenising:
         self.held_out = mapped(corpus / "held_out.npy")
         self.layers = layers(corpus)
         self.encode = Encoder(Tokenizer.from_file(folder))
+        self._before = -1  # the last document with any token
 
     def __call__(self, first: int, last: int, out: Path) -> None:
         """Write the arrays of the blocks first to last - 1, by part, offsets counted from the job's own start."""
         found: dict[str, dict[str, list[np.ndarray]]] = {part: {name: [] for name in _ARRAYS} for part in PARTS}
         tokens: dict[str, int] = dict.fromkeys(PARTS, 0)
         for block in range(first, last):
-            for part, arrays in self._block(block).items():
-                arrays["documents"] += tokens[part]
-                arrays["sentences"] += tokens[part]
-                tokens[part] += len(arrays["ids"])
-                for name, values in arrays.items():
-                    found[part][name].append(values)
+            for some in self._stretches(block):
+                for part, arrays in self._some(*some).items():
+                    arrays["documents"] += tokens[part]
+                    arrays["sentences"] += tokens[part]
+                    tokens[part] += len(arrays["ids"])
+                    for name, values in arrays.items():
+                        found[part][name].append(values)
         arrays = {f"{part}_{name}": np.concatenate(found[part][name]) for part in PARTS for name in _ARRAYS}
         np.savez(out, **arrays)  # type: ignore[arg-type]
 
-    def _block(self, block: int) -> dict[str, dict[str, np.ndarray]]:
-        texts = [document.text for document in read_block(self.corpus, self.blocks, block)]
-        begin = int(self.blocks[block, 0])
-        numbers = np.arange(begin, begin + len(texts))
+    def _stretches(self, block: int) -> Iterator[tuple[list[Stretch], list[np.ndarray]]]:
+        """The texts of a block, a bounded number of characters at a time, and where sentences begin in each."""
+        held: list[Stretch] = []
+        begun: list[np.ndarray] = []
+        size = 0
+        for number, document in enumerate(read_block(self.corpus, self.blocks, block), int(self.blocks[block, 0])):
+            wanted, begin = np.array(sentences.starts(document.text, self.mode)), 0
+            for text in stretches(document.text, encode.STRETCH):
+                end = begin + len(text)
+                held.append(Stretch(number, begin, text, end == len(document.text)))
+                begun.append(wanted[slice(*np.searchsorted(wanted, [begin, end]))] - begin)
+                begin = end
+                size += len(text)
+                if size >= _AT_ONCE:
+                    yield held, begun
+                    held, begun, size = [], [], 0
+        if held:
+            yield held, begun
+
+    def _some(self, of: list[Stretch], begun: list[np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+        texts = [stretch.text for stretch in of]
         found = self.encode(texts)
-        units = unit_bytes(found, texts, range(begin, begin + len(texts)), self.layers)
+        first = (np.cumsum(found.lengths) - found.lengths)[found.lengths > 0]
+        number, last = np.array([stretch.number for stretch in of]), np.array([stretch.last for stretch in of])
+        filled = number[found.lengths > 0]
+        first = first[np.diff(filled, prepend=self._before) != 0]  # tokens that documents begin with
+        self._before = filled[-1] if len(filled) else self._before
+        fresh = np.zeros(len(found.ids), bool)
+        fresh[first] = True
+        units = unit_bytes(found, of, fresh, self.layers)
         begins = np.cumsum([0, *map(len, texts)])
-        wanted = [np.array(sentences.starts(text, self.mode)) + a for text, a in zip(texts, begins, strict=False)]
-        fresh = (np.cumsum(found.lengths) - found.lengths)[found.lengths > 0]
-        starts = _first_tokens(np.concatenate(wanted), found.end, found.words, fresh)
+        wanted = np.concatenate([some + begin for some, begin in zip(begun, begins, strict=False)])
+        starts = _first_tokens(wanted, found.end, found.words, first)
         parts = {}
-        held = self.held_out[numbers]
+        held = self.held_out[number]
         for part in PARTS:
             mine = held == (part == "held_out")
             token = np.repeat(mine, found.lengths)
@@ -92,9 +118,9 @@ class Tokenising:
             parts[part] = {
                 "ids": found.ids[token],
                 "units": units[token],
-                "documents": np.cumsum(found.lengths[mine]),  # their ends
+                "documents": np.cumsum(found.lengths[mine])[last[mine]],  # their ends
                 "sentences": place[starts[token[starts]]],
-                "numbers": numbers[mine],
+                "numbers": number[mine & last],
             }
         return parts
 
@@ -138,10 +164,8 @@ def write_tokens(work: Work, corpus: Path, folder: Path, about: dict[str, Any], 
         work.commit_soon([file.handle for file in grown], tokens={"blocks": done, "rows": rows})
 
     tell(At("tokens", int(blocks[todo, 0]), 0, todo / total))
-    size = max(1, min(_JOB, (total - todo) // (16 * workers)))
-    jobs = [(first, min(first + size, total)) for first in range(todo, total, size)]
-    with _pool(workers if about["characters"] > _ALONE else 1, corpus, folder, about["sentences_by"]) as run:
-        for (_, last), out in _in_order(run, jobs, work.scratch, workers + 2):
+    with pool(workers, about, corpus, folder, about["sentences_by"]) as run:
+        for (_, last), out in in_order(run, jobs(todo, total, workers), work.scratch, workers + 2):
             with np.load(out) as found:
                 for part, arrays in parts.items():
                     before = len(arrays["ids"])
@@ -199,7 +223,13 @@ def _describe(folder: Path, tokenizer: Tokenizer, corpus: Path, about: dict[str,
     describe(folder / "tokens.json", description, [folder / n for n in (*tokenizer.files(), "unigram.npy")] + made)
 
 
-def _in_order(
+def jobs(begin: int, end: int, workers: int) -> list[tuple[int, int]]:
+    """Blocks [first, last) of each job."""
+    size = max(1, min(_JOB, (end - begin) // (16 * workers)))
+    return [(first, min(first + size, end)) for first in range(begin, end, size)]
+
+
+def in_order(
     run: Callable[[int, int, Path], "Future[None]"], jobs: Sequence[tuple[int, int]], scratch: Path, ahead: int
 ) -> Iterator[tuple[tuple[int, int], Path]]:
     """Finished jobs in order, with so many on their way."""
@@ -220,15 +250,19 @@ def _in_order(
 
 
 @contextmanager
-def _pool(workers: int, corpus: Path, folder: Path, mode: str) -> Iterator[Callable[[int, int, Path], "Future[None]"]]:
-    """A function that has a job done: by one of several processes or, if one is enough, in this one."""
-    if workers == 1:
+def pool(workers: int, about: dict[str, Any], corpus: Path, folder: Path,
+         mode: str) -> Iterator[Callable[[int, int, Path], "Future[None]"]]:  # fmt: skip
+    """A function that has a job done: by one of several processes or, if one is enough, in this one.
+
+    about: the description of the text; corpus, folder, mode: as for `Tokenising`.
+    """
+    if workers == 1 or about["characters"] <= _ALONE:
         job = Tokenising(corpus, folder, mode)
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as thread:
             try:
-                yield lambda *arguments: pool.submit(job, *arguments)
+                yield lambda *arguments: thread.submit(job, *arguments)
             finally:
-                pool.shutdown(cancel_futures=True)
+                thread.shutdown(cancel_futures=True)
         return
     setup = {"corpus": str(corpus.absolute()), "folder": str(folder.absolute()), "mode": mode}
     processes = [_started(setup) for _ in range(workers)]
@@ -254,11 +288,11 @@ def _pool(workers: int, corpus: Path, folder: Path, mode: str) -> Iterator[Calla
                 f"run the same again to go on, with fewer --workers"
             )
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as threads:
         try:
-            yield lambda *arguments: pool.submit(ask, *arguments)
+            yield lambda *arguments: threads.submit(ask, *arguments)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)
             for process in processes:
                 process.kill()
             for process in processes:

@@ -5,7 +5,9 @@ Radford et al. 2019, section 2.2, and RoBERTa. Unigram: unigram.py. The same tex
 byte, in every process; memory is bounded by the sample that is read, whatever the size of the corpus.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
+from itertools import chain, count
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -25,6 +27,8 @@ SAMPLE = 30_000_000  # characters that are enough to train a vocabulary on; memo
 _COVERAGE = 0.9999  # share of the characters that the alphabet covers; rarer ones become [UNK]
 _RARE = 20  # in Chinese: neighbours met less often than this are not learned across, so that memory stays small
 _HASHED = 1 << 22
+_PARTS = 500_000  # different ones counted at a time
+_CUT = 0xFFFF  # stands in no text: it is no character
 
 # Unigram pieces never reach over a change of Chinese and other script or over a sign, so that they nest in words.
 _PIECES = r" ?\p{Han}+| ?(?:(?!\p{Han})[^\s\p{P}\p{S}])+| ?[\p{P}\p{S}]|\s+"
@@ -36,8 +40,7 @@ def train(texts: Iterable[str], size: int = 8192, kind: Kind = "wordpiece", lowe
     lowercase: None is the family's custom: WordPiece and characters without case (BERT uncased), BPE and Unigram with
     it (RoBERTa, XLM-R).
     """
-    if kind not in KINDS:
-        raise BadInput(f"there is no kind of vocabulary {kind!r}; choose one of: {', '.join(KINDS)}")
+    must_be_size(size, kind)
     lower = kind in ("wordpiece", "character") if lowercase is None else lowercase
     sample = list(up_to(texts, SAMPLE))
     learned = {"wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram, "character": _character}[kind]
@@ -49,6 +52,15 @@ def train(texts: Iterable[str], size: int = 8192, kind: Kind = "wordpiece", lowe
         special_tokens=[(name, inner.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
     )
     return Tokenizer(inner, dict(SPECIALS))
+
+
+def must_be_size(size: int, kind: Kind) -> None:
+    """Refuse, before any text is read, a vocabulary that no text could fill a model with."""
+    if kind not in KINDS:
+        raise BadInput(f"there is no kind of vocabulary {kind!r}; choose one of: {', '.join(KINDS)}")
+    taken = len(SPECIALS) + (len(pre_tokenizers.ByteLevel.alphabet()) if kind == "bpe" else 1)
+    if size <= taken:
+        raise _too_small(size, taken + 1)
 
 
 def train_wordpiece(texts: Iterable[str], size: int = 8192, lowercase: bool = True) -> Tokenizer:
@@ -72,9 +84,8 @@ def _wordpiece(sample: list[str], size: int, lowercase: bool) -> tokenizers.Toke
     merges of equal count follow those numbers: here they come in order."""
     normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     spelled, continuing = _letters(sample, normalizer)
-    alphabet = _alphabet(spelled, size)
+    alphabet = _alphabet(spelled, size, continuing)
     inside = [f"##{letter}" for letter in sorted(continuing.intersection(alphabet))]
-    _must_hold(size, len(SPECIALS) + len(alphabet) + len(inside))
     learner = tokenizers.Tokenizer(models.WordPiece(unk_token=SPECIALS["unk"]))
     learner.normalizer = normalizer
     learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -92,7 +103,6 @@ def _wordpiece(sample: list[str], size: int, lowercase: bool) -> tokenizers.Toke
 
 def _bpe(sample: list[str], size: int, lowercase: bool) -> tokenizers.Tokenizer:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    _must_hold(size, len(SPECIALS) + len(alphabet))
     inner = tokenizers.Tokenizer(models.BPE())
     if lowercase:
         inner.normalizer = normalizers.Lowercase()
@@ -102,7 +112,7 @@ def _bpe(sample: list[str], size: int, lowercase: bool) -> tokenizers.Tokenizer:
         vocab_size=size, min_frequency=2, show_progress=False, special_tokens=list(SPECIALS.values()),
         initial_alphabet=alphabet,
     )  # fmt: skip
-    inner.train_from_iterator(_learnable(sample, size), trainer)
+    inner.train_from_iterator(chain.from_iterable(_learnable(sample, size)), trainer)
     return inner
 
 
@@ -117,15 +127,24 @@ def _unigram(sample: list[str], size: int, lowercase: bool) -> tokenizers.Tokeni
 
     counts: dict[str, int] = {}
     cut = before("never")  # a cut through Chinese is no beginning
-    for text in _learnable(sample, size):
-        for word, _ in cut.pre_tokenize_str(normalizer.normalize_str(text)):
-            counts[word] = counts.get(word, 0) + 1
+
+    def tell_apart(parts: Counter[str]) -> None:
+        for part, times in parts.items():
+            for word, _ in cut.pre_tokenize_str(normalizer.normalize_str(part)):
+                counts[word] = counts.get(word, 0) + times
+        parts.clear()
+
+    parts = Counter[str]()  # most come again and again, and are looked at once
+    for some in _learnable(sample, size, at_spaces=True):
+        parts.update(some)
+        if len(parts) > _PARTS:
+            tell_apart(parts)
+    tell_apart(parts)
     spelled: dict[str, int] = {}
-    for word, count in counts.items():
+    for word, times in counts.items():
         for letter in word:
-            spelled[letter] = spelled.get(letter, 0) + count
+            spelled[letter] = spelled.get(letter, 0) + times
     alphabet = _alphabet(spelled, size)
-    _must_hold(size, len(SPECIALS) + len(alphabet))
     scores = unigram.learn(counts, alphabet, size - len(SPECIALS))
     # the library reads numbers of more digits back a little wrong, and the vocabulary would no longer be the same one
     entries = [(name, 0.0) for name in SPECIALS.values()] + [(piece, round(score, 9)) for piece, score in scores]
@@ -145,7 +164,6 @@ def _character(sample: list[str], size: int, lowercase: bool) -> tokenizers.Toke
         ]
     )
     spelled, _ = _letters(sample, normalizer)
-    _must_hold(size, len(SPECIALS) + 1)
     kept = sorted(_ranked(spelled)[: size - len(SPECIALS) - 1])
     vocabulary = {name: id for id, name in enumerate([*SPECIALS.values(), "▁", *kept])}
     inner = tokenizers.Tokenizer(models.BPE(vocabulary, [], unk_token=SPECIALS["unk"]))
@@ -155,9 +173,11 @@ def _character(sample: list[str], size: int, lowercase: bool) -> tokenizers.Toke
     return inner
 
 
-def _must_hold(size: int, least: int) -> None:
-    if size <= least:
-        raise BadInput(f"a vocabulary of {size} is too small: special tokens and letters take {least}; ask for more")
+def _too_small(size: int, least: int) -> BadInput:
+    return BadInput(
+        f"a vocabulary of {size:,} is too small for this text's letters and the special tokens: say --vocabulary "
+        f"{least} at least; more is better, such as 8000"
+    )
 
 
 # --- counting the sample ---------------------------------------------------------------------------------------------
@@ -188,15 +208,21 @@ def _ranked(spelled: dict[str, int]) -> list[str]:
     return sorted(spelled, key=lambda letter: (-spelled[letter], letter))
 
 
-def _alphabet(spelled: dict[str, int], size: int) -> list[str]:
-    """The characters worth an entry, in order."""
+def _alphabet(spelled: dict[str, int], size: int, continuing: Container[str] = ()) -> list[str]:
+    """The characters worth an entry, in order; those that continue words take another one."""
     ranked = _ranked(spelled)
     covered = np.cumsum([spelled[letter] for letter in ranked]) / max(1, sum(spelled.values()))
-    return sorted(ranked[: min(int(np.searchsorted(covered, _COVERAGE)) + 1, size // 2)])
+    worth = ranked[: int(np.searchsorted(covered, _COVERAGE)) + 1]
+    taken = len(SPECIALS) + np.cumsum([0, *(1 + (letter in continuing) for letter in worth)])
+    if size <= taken[min(len(worth), size // 2)]:
+        raise _too_small(size, next(n for n in count(size + 1) if n > taken[min(len(worth), n // 2)]))
+    return sorted(worth[: size // 2])
 
 
-def _learnable(sample: list[str], size: int) -> Iterator[str]:
+def _learnable(sample: list[str], size: int, at_spaces: bool = False) -> Iterator[list[str]]:
     """The sample, with text that has no spaces (Chinese, Thai) cut where two neighbours hardly ever meet.
+
+    With at_spaces, it is cut before spaces too.
 
     Such text comes as whole clauses that hardly ever recur: a gigabyte and minutes for three million characters. At
     most `size` entries are learned, half of them for single characters or so: hardly one across neighbours that meet
@@ -210,11 +236,11 @@ def _learnable(sample: list[str], size: int) -> Iterator[str]:
     rare = max(_RARE, int(np.partition(met, -rank - 1)[-rank - 1]))
     for some in batched(sample, 1_000_000):
         pair, at = _neighbours(some)
-        text = "\n".join(some)
-        start = 0
-        for cut in [*at[met[pair] < rare].tolist(), len(text)]:
-            yield text[start:cut]
-            start = cut
+        code, cut = code_points("\n".join(some)), at[met[pair] < rare]
+        if at_spaces:
+            space = code == ord(" ")
+            cut = np.append(cut, np.flatnonzero(space[1:] & ~space[:-1]) + 1)
+        yield np.insert(code, cut, _CUT).tobytes().decode("utf-32-le").split(chr(_CUT))
 
 
 def _neighbours(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:

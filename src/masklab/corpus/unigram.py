@@ -93,11 +93,15 @@ class _Words:
             if size >= length:
                 yield size, _hashes(code, length), weight
 
+    def spelled(self, stands: np.ndarray, length: int) -> list[str]:
+        """stands: (n, 3) word length, word and place of so many characters."""
+        return ["".join(map(chr, self.by_length[s][0][r, p : p + length])) for s, r, p in stands.tolist()]
+
     def groups(self, pieces: list[str]) -> Iterator[_Group]:
-        table = {
-            length: _sorted_hashes([(i, p) for i, p in enumerate(pieces) if len(p) == length], length)
-            for length in range(1, LONGEST + 1)
-        }
+        numbered: dict[int, list[tuple[int, str]]] = {length: [] for length in range(1, LONGEST + 1)}
+        for number, piece in enumerate(pieces):
+            numbered[len(piece)].append((number, piece))
+        table = {length: _sorted_hashes(some, length) for length, some in numbered.items()}
         for size, (code, weight) in self.by_length.items():
             ids = np.full((size, len(code), min(size, LONGEST)), -1, np.int32)
             for length in range(1, min(size, LONGEST) + 1):
@@ -136,7 +140,7 @@ def _candidates(words: _Words, alphabet: list[str], most: int) -> tuple[list[str
     found: dict[str, float] = dict.fromkeys(alphabet, 1.0)
     letters = np.zeros(0x110000, bool)
     letters[[ord(letter) for letter in alphabet]] = True
-    longer: list[tuple[str, float]] = []
+    longer: list[tuple[int, np.ndarray, np.ndarray]] = []  # length, count x length, where each stands
     before: tuple[np.ndarray, np.ndarray] | None = None  # hashes that recur, and their counts
     for length in range(1, LONGEST + 1):
         hashes, weights, where = [], [], []
@@ -154,15 +158,20 @@ def _candidates(words: _Words, alphabet: list[str], most: int) -> tuple[list[str
         distinct, first, inverse = np.unique(every, return_index=True, return_inverse=True)
         count = np.bincount(inverse, np.concatenate(weights))
         recurs = count >= 2
-        text = [
-            "".join(map(chr, words.by_length[s][0][r, p : p + length])) for s, r, p in place[first[recurs]].tolist()
-        ]
+        stands, count = place[first[recurs]], count[recurs]
         if length == 1:
-            found |= dict(zip(text, count[recurs].tolist(), strict=True))
-        longer += zip(text, (count[recurs] * length).tolist(), strict=True) if length > 1 else []
-        before = distinct[recurs], count[recurs]
-    best = sorted(longer, key=lambda entry: (-entry[1], entry[0]))[: max(0, most - len(found))]
-    found |= dict(best)
+            found |= dict(zip(words.spelled(stands, 1), count.tolist(), strict=True))
+        else:
+            longer.append((length, count * length, stands))
+        before = distinct[recurs], count
+    room = max(0, most - len(found))
+    value = np.concatenate([np.zeros(0), *(some for _, some, _ in longer)])
+    least = np.partition(value, -room)[-room] if 0 < room < len(value) else 0.0
+    best: list[tuple[str, float]] = []
+    for length, some, stands in longer:
+        good = some >= least  # a few more than there is room for, where many have the same
+        best += zip(words.spelled(stands[good], length), some[good].tolist(), strict=True)
+    found |= dict(sorted(best, key=lambda entry: (-entry[1], entry[0]))[:room])
     return list(found), np.array(list(found.values()))
 
 

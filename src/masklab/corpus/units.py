@@ -216,6 +216,18 @@ def batched(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
         yield held
 
 
+def stretches(text: str, most: int) -> Iterator[str]:
+    """A long text in stretches that join to it again, each cut before a line end or a space, if there is one."""
+    at = 0
+    while len(text) - at > most:
+        cut = text.rfind("\n", at + 1, at + most)
+        cut = cut if cut > 0 else text.rfind(" ", at + 1, at + most)
+        cut = cut if cut > 0 else at + most
+        yield text[at:cut]
+        at = cut
+    yield text[at:] if at else text
+
+
 @lru_cache(maxsize=1)
 def _kind_table() -> np.ndarray:
     table = np.full(_TABLE, _JOINS, np.uint8)

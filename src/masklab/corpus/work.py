@@ -31,13 +31,16 @@ class Work:
     """`with Work(path, asked) as work:` go on from `work.state`, `commit` now and then, `finish` in the end.
 
     asked: what the work depends on, as JSON; work on anything else is thrown away, and `say` is told so.
+    outlives: of what is asked for, what can change so that some of the work stays good: the names of that in `state`.
     """
 
-    def __init__(self, path: Path, asked: dict[str, Any], say: Callable[[str], None] | None = None):
+    def __init__(self, path: Path, asked: dict[str, Any], say: Callable[[str], None] | None = None,
+                 outlives: dict[str, set[str]] | None = None):  # fmt: skip
         self.path = path
         self.folder = path.with_name(f".{path.name}.partial")
         self.new, self.scratch = self.folder / "new", self.folder / "scratch"
         self.asked = json.loads(json.dumps(asked))
+        self._outlives = outlives or {}
         self.state: dict[str, Any] = {}
         self.seconds = 0.0  # that earlier processes worked
         self._say = say or (lambda message: None)
@@ -91,6 +94,14 @@ class Work:
             return
         if asked is not None:
             changed = [name for name in self.asked if asked.get(name) != self.asked[name]]
+            good = set.intersection(set(self.state), *(self._outlives.get(name, set()) for name in changed))
+            if good and asked.keys() == self.asked.keys():
+                self._say(
+                    f"going on from what {' and '.join(changed)} does not change of the preparation that was stopped"
+                )
+                self.state = {name: self.state[name] for name in self.state if name in good}
+                self.commit()
+                return
             self._say(f"starting anew: {' and '.join(changed)} changed since the preparation that was stopped")
         self.restart()
 
