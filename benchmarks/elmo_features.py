@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--tag", default="")
     parser.add_argument("--vectors", default="", help="word vectors to use instead of training some")
     parser.add_argument("--sentences", type=int, default=500, help="labelled ones, drawn anew for each seed")
-    parser.add_argument("--epochs", type=float, default=20)
+    parser.add_argument("--epochs", type=float, default=12)
     parser.add_argument("--rate", type=float, default=5e-3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
