@@ -17,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from masklab.analysis import curves, report
 from masklab.corpus import builtin, duplicates
-from masklab.corpus.read import Document
 from masklab.corpus.prepare import prepare
+from masklab.corpus.read import Document
 from masklab.corpus.store import Store
 from masklab.demo import page
 from masklab.demo.compare import ARMS, Book, Setting, bag_of_words, chosen, compare
