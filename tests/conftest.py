@@ -1,5 +1,6 @@
 """What many tests share: a small prepared corpus of real text, made once a session."""
 
+import signal
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -10,6 +11,7 @@ from masklab.corpus.prepare import prepare
 from masklab.corpus.store import Store
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 
 
 @pytest.fixture(scope="session")

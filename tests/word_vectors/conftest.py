@@ -1,11 +1,14 @@
 """What tests of several files need: a font of a few characters, made of bars, so that none has to be installed."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+from masklab.word_vectors import runner
 
 Bars = list[tuple[int, int, int, int]]  # left, bottom, right, top; a character fills 1000 by 1000
 
@@ -40,3 +43,16 @@ def write_font(path: Path, drawings: dict[str, Bars]) -> Path:
 def make_font(tmp_path):
     """make_font(name, {character: bars}) -> the font's path."""
     return lambda name, drawings: write_font(tmp_path / name, drawings)
+
+
+@pytest.fixture
+def can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks begin a moment after each other, so that a stop is asked for in time, however busy the machine is."""
+    take = runner._State.take
+
+    def slowly(state: Any, last: float) -> int | None:
+        time.sleep(0.01)
+        return take(state, last)
+
+    monkeypatch.setattr(runner, "PICTURE", 0.001)
+    monkeypatch.setattr(runner._State, "take", slowly)
