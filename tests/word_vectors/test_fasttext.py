@@ -22,6 +22,7 @@ from masklab.word_vectors.fasttext_kernels import (
     tree_groups,
 )
 from masklab.word_vectors.fasttext_rows import Unseen, as_read, input_rows, rows_of
+from masklab.word_vectors.hot_rows import copies, room, settle
 from masklab.word_vectors.keyed import WordVectors
 from masklab.word_vectors.ngrams import Ngrams
 from masklab.word_vectors.sampling import Draws, huffman, negative, reach
@@ -53,6 +54,19 @@ class Desk:
         self.cbow = cbow
         most = int(np.diff(self.pieces.offsets).max()) * 2 * WINDOW
         self.desk = desk_for(dim, self.groups, most, 2 * WINDOW)
+
+    def copied(self) -> tuple[slice, slice]:
+        """Two threads are to have copies of most rows, and this is the second; says which rows."""
+        found = []
+        for name in ("inputs", "outputs"):
+            rows = getattr(self, name)
+            hot = range(1, len(rows))
+            table = aligned(len(rows) + room(hot, 2), rows.shape[1])
+            table[: len(rows)] = rows
+            setattr(self, name, table)
+            self.desk = self.desk._replace(**{f"hot_{name}": copies(table, hot, 2, turns=5)[1]})
+            found.append(slice(1, len(rows)))
+        return found[0], found[1]
 
     def read(self, tile: Any) -> tuple[float, int]:
         return read_text(
@@ -288,8 +302,7 @@ def test_without_ngrams_it_is_word2vec(tmp_path):
     assert not WordVectors.open(tmp_path / "plain")["unheardof"].any()
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr("masklab.word_vectors.runner.PICTURE", 0.001)  # asks at once
+def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, can_be_stopped):
     long, records = Settings(**{**vars(SMALL), "epochs": 40}), []
     stopped = train(lines(), long, watch=records.append, stop=lambda: records and records[-1].get("words"))
     assert records[-1]["kind"] == "stopped"
@@ -333,3 +346,17 @@ def test_bad_settings():
             Settings(**wrong)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="no word occurs 3 times"):
         train([["a", "a"]], Settings(min_count=3, threads=1))
+
+
+@pytest.mark.parametrize(("tile", "cbow"), [(None, False), (TILE, False), (TILE, True)])
+def test_copies_change_nothing_for_a_thread_that_is_alone(tile, cbow):
+    cold, hot = Desk(20, "hs", cbow), Desk(20, "hs", cbow)
+    cold.read(tile)
+    inputs, outputs = hot.copied()
+    hot.read(tile)
+    assert np.abs(hot.inputs[inputs] - cold.inputs[inputs]).max() > 1e-3  # not put together yet
+    assert np.abs(hot.outputs[outputs] - cold.outputs[outputs]).max() > 1e-3
+    settle(hot.inputs, hot.desk.hot_inputs)
+    settle(hot.outputs, hot.desk.hot_outputs)
+    assert np.allclose(hot.inputs[: len(cold.inputs)], cold.inputs, atol=1e-4)
+    assert np.allclose(hot.outputs[: len(cold.outputs)], cold.outputs, atol=1e-4)

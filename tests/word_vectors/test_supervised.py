@@ -21,6 +21,7 @@ from masklab.word_vectors.fasttext_kernels import (
     tree_groups,
 )
 from masklab.word_vectors.fasttext_rows import as_read
+from masklab.word_vectors.hot_rows import copies, room, settle
 from masklab.word_vectors.keyed import WordVectors
 from masklab.word_vectors.ngrams import Ngrams, hashes_of, word_ngram_ids
 from masklab.word_vectors.sampling import Draws, below, huffman, negative, random
@@ -59,6 +60,19 @@ class Desk:
         self.draws = Draws.of(LABEL_COUNTS, sample=0, power=0.5, window=1, negatives=NEGATIVES, key=(5,))
         most = survey(IDS, self.lines, np.zeros(BUCKETS, np.int64))
         self.desk = desk_for(dim, self.groups, most[0], words=most[1], labels=most[2])
+
+    def copied(self) -> tuple[slice, slice]:
+        """Two threads are to have copies of words and outputs, and this is the second; says which rows."""
+        found = []
+        for name, end in (("inputs", len(KNOWN)), ("outputs", len(LABELS))):
+            rows = getattr(self, name)
+            hot = range(1, end)
+            table = aligned(len(rows) + room(hot, 2), rows.shape[1])
+            table[: len(rows)] = rows
+            setattr(self, name, table)
+            self.desk = self.desk._replace(**{f"hot_{name}": copies(table, hot, 2, turns=5)[1]})
+            found.append(slice(1, end))
+        return found[0], found[1]
 
     def read(self, tile: Any) -> tuple[float, int]:
         return read_lines(
@@ -260,8 +274,7 @@ def test_training_goes_on_with_new_words_and_labels(tmp_path):
         train(labelled(texts, names), SMALL, start=tree)
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(monkeypatch):
-    monkeypatch.setattr("masklab.word_vectors.runner.PICTURE", 0.001)  # asks at once
+def test_a_run_that_was_stopped_ends_with_the_same_bits(can_be_stopped):
     texts, names = topics()
     lines = list(labelled(texts, names))
     long, records = settings_with(epochs=300), []
@@ -305,3 +318,17 @@ def test_what_cannot_be_answered():
     ):  # fmt: skip
         with pytest.raises(BadInput):
             Settings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("tile", "loss"), [(None, "softmax"), (TILE, "softmax"), (TILE, "hs")])
+def test_copies_change_nothing_for_a_thread_that_is_alone(tile, loss):
+    cold, hot = Desk(20, loss), Desk(20, loss)
+    cold.read(tile)
+    inputs, outputs = hot.copied()
+    hot.read(tile)
+    assert np.abs(hot.inputs[inputs] - cold.inputs[inputs]).max() > 1e-3  # not put together yet
+    assert np.abs(hot.outputs[outputs] - cold.outputs[outputs]).max() > 1e-3
+    settle(hot.inputs, hot.desk.hot_inputs)
+    settle(hot.outputs, hot.desk.hot_outputs)
+    assert np.allclose(hot.inputs[: len(cold.inputs)], cold.inputs, atol=1e-4)
+    assert np.allclose(hot.outputs[: len(cold.outputs)], cold.outputs, atol=1e-4)

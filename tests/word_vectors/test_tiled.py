@@ -8,13 +8,12 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from masklab.word_vectors import plain, tiled, tiles
-from masklab.word_vectors.hot_rows import Hot, copies, room, settle
+from masklab.word_vectors.hot_rows import COLD, Hot, copies, room, settle
 from masklab.word_vectors.sampling import Draws, Tree, huffman, negative, reach, read_sentence
 from masklab.word_vectors.tiles import TILES, aligned
 
 TILE = tiles.TILE or TILES[8]
 RATES = (0.1, 0.05)
-COLD = copies(0, range(0), 1)[0]  # one thread has no copies
 KINDS = ["skip-gram shared", "skip-gram per pair", "skip-gram tree", "cbow negatives", "cbow tree"]
 
 
@@ -148,7 +147,7 @@ def test_copies_of_the_top_of_the_tree_change_nothing_for_a_thread_that_is_alone
         top = range(nodes - 12, nodes)
         table = aligned(len(outputs) + room(top, 2), case.dim)
         table[: len(outputs)] = case.tables()[1]
-        hot = copies(len(outputs), top, 2)[1]
+        hot = copies(table, top, 2)[1]
         (loss_by_copies, _), inputs_by_copies, _ = run(kind, hot=hot, outputs=table)
         assert np.abs(table[top.start : top.stop] - outputs[top.start : top.stop]).max() > 1e-3  # not put together yet
         settle(table, hot)

@@ -24,6 +24,7 @@ from masklab.word_vectors.fasttext_rows import (
     rows_of,
     taken_up,
 )
+from masklab.word_vectors.hot_rows import MOST, copies, room, settle
 from masklab.word_vectors.ngrams import Ngrams, mean_rows
 from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
 from masklab.word_vectors.sampling import Draws, Tree, huffman
@@ -112,23 +113,35 @@ def train(
     table = Ngrams(settings.shortest, settings.longest, settings.buckets).table(vocabulary.words)
     seen = np.zeros(settings.buckets, np.int64)
     np.add.at(seen, table.ids, np.repeat(vocabulary.counts, np.diff(table.offsets)))
-    inputs, numbers = input_rows(len(vocabulary), seen, settings.dim, settings.seed, start)
-    rows = rows_of(table, numbers, settings.buckets, len(vocabulary))
-    pieces = pieces_of(np.arange(len(vocabulary), dtype=np.int32), rows)
+    threads = schedule.workers
+    frequent = range(len(vocabulary), len(vocabulary) + min(MOST, np.count_nonzero(seen)))
+    inputs, numbers = input_rows(
+        len(vocabulary), seen, settings.dim, settings.seed, start, more=room(frequent, threads)
+    )
+    hot_inputs = copies(inputs, frequent, threads)
+    pieces = pieces_of(
+        np.arange(len(vocabulary), dtype=np.int32), rows_of(table, numbers, settings.buckets, len(vocabulary))
+    )
     tree = _tree(vocabulary, start, watch) if settings.loss == "hs" else None
-    outputs = aligned(len(vocabulary) - (tree is not None), settings.dim)
+    size = len(vocabulary) - (tree is not None)
+    top = range(max(0, size - MOST), size) if tree is not None else range(0)  # the root is the last node
+    outputs = aligned(size + room(top, threads), settings.dim)
     if start is not None and (tree is None or len(vocabulary) == len(start.vocabulary)):
         outputs[: len(start.arrays["output"]), : settings.dim] = start.arrays["output"]
+    hot_outputs = copies(outputs, top, threads)
     draws = Draws.of(
         vocabulary.counts, sample=settings.sample, power=settings.noise, window=settings.window,
         negatives=settings.negatives, key=(settings.seed, before),
     )  # fmt: skip
     examples = 2 * settings.window
     ways = tree_groups(*tree) if tree else None
-    groups = [ways or empty_groups(examples, settings.negatives + 1) for _ in range(schedule.workers)]
+    groups = [ways or empty_groups(examples, settings.negatives + 1) for _ in range(threads)]
     cbow = settings.model == "cbow"
     most = int(np.diff(pieces.offsets).max()) * (examples if cbow else 1)
-    desks = [desk_for(settings.dim, groups[0], most, examples) for _ in groups]
+    desks = [
+        desk_for(settings.dim, groups[0], most, examples, hot_inputs=rows, hot_outputs=targets)
+        for rows, targets in zip(hot_inputs, hot_outputs, strict=True)
+    ]
 
     def work(chunk: Chunk) -> Loss:
         return Loss(
@@ -145,6 +158,10 @@ def train(
         work, borders_of(ids), words, schedule, first=first, check=lambda: must_be_finite(inputs), watch=watch,
         stop=stop,
     )  # fmt: skip
+    for desk in desks:
+        settle(inputs, desk.hot_inputs)
+        settle(outputs, desk.hot_outputs)
+    inputs, outputs = inputs[: len(vocabulary) + len(numbers)], outputs[:size]
     must_be_finite(inputs)
     announce_end(watch, outcome)
     own, shared = inputs[: len(vocabulary), : settings.dim], inputs[len(vocabulary) :, : settings.dim]

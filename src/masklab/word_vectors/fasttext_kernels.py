@@ -26,9 +26,10 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from masklab.word_vectors.compiling import inlined, kernel
+from masklab.word_vectors.hot_rows import COLD, Hot, mine, take_turn
 from masklab.word_vectors.ngrams import Table, word_ngram
 from masklab.word_vectors.sampling import SENTENCE, below, negative, random, reach, read_sentence
-from masklab.word_vectors.tiles import I64, LANES, LINE, add_to_all, aligned, instructions, mean, prefetch
+from masklab.word_vectors.tiles import I64, LANES, LINE, add_to_all, aligned, alone, instructions, mean, prefetch
 
 LOOK = 64  # the loss is looked at for one word of so many: logarithms cost time
 COLUMNS = 6  # outputs in a group; its last two lanes are empty
@@ -76,22 +77,22 @@ def pieces_of(own: np.ndarray, table: Table) -> Pieces:
 def empty_groups(examples: int, outputs: int) -> Groups:
     """Room for so many examples with so many outputs each, of which the first is right and all others wrong."""
     each = -(-outputs // COLUMNS)
-    weights = np.zeros((examples * each, LANES), np.float32)
+    weights = alone((examples * each, LANES), np.float32)
     for k in range(outputs):
         weights[k // COLUMNS :: each, k % COLUMNS] = 1
-    labels = np.zeros_like(weights)
+    labels = alone(weights.shape, np.float32)
     labels[::each, 0] = 1
     start = np.arange(examples + 1, dtype=np.int64) * each
-    return Groups(start, np.zeros(weights.shape, np.int32), labels, weights)
+    return Groups(start, alone(weights.shape, np.int32), labels, weights)
 
 
 def all_groups(outputs: int) -> Groups:
     """One example with all outputs, which are the rows of the output table in order; no label is set."""
-    targets = np.zeros((-(-outputs // COLUMNS), LANES), np.int32)
+    targets = alone((-(-outputs // COLUMNS), LANES), np.int32)
     targets[:, :COLUMNS] = np.minimum(np.arange(len(targets) * COLUMNS), outputs - 1).reshape(-1, COLUMNS)
-    weights = np.zeros(targets.shape, np.float32)
+    weights = alone(targets.shape, np.float32)
     weights[:, :COLUMNS] = (np.arange(len(targets) * COLUMNS) < outputs).reshape(-1, COLUMNS)
-    return Groups(np.array([0, len(targets)]), targets, np.zeros_like(weights), weights)
+    return Groups(np.array([0, len(targets)]), targets, alone(weights.shape, np.float32), weights)
 
 
 def tree_groups(start: np.ndarray, steps: np.ndarray) -> Groups:
@@ -221,24 +222,34 @@ class Desk(NamedTuple):
     change: np.ndarray
     total: np.ndarray
     slopes: np.ndarray  # (groups of an example, 8) float32
+    targets: np.ndarray  # (groups of an example, 8) int32
+    words: np.ndarray  # (SENTENCE,) int32
+    places: np.ndarray  # (SENTENCE,) int64
     rows: np.ndarray  # (3, most rows of a window or line) int32
     examples: np.ndarray  # (most examples of a window,) int32
     hashes: np.ndarray  # (most words of a line,) int32
     labels: np.ndarray  # (3, most labels of a line) int32
     lines: np.ndarray  # (3, 4) int64, of each line in hand: rows, the first that is a bucket, labels, where it begins
+    turn: np.ndarray  # (1,) int64: of the output rows
+    hot_inputs: Hot  # copies of rows that all threads use (hot_rows.py); of labelled lines, words' own rows alone
+    hot_outputs: Hot
 
 
-def desk_for(dim: int, groups: Groups, rows: int, examples: int = 1, words: int = 0, labels: int = 0) -> Desk:
+def desk_for(
+    dim: int, groups: Groups, rows: int, examples: int = 1, words: int = 0, labels: int = 0,
+    hot_inputs: Hot = COLD, hot_outputs: Hot = COLD,
+) -> Desk:  # fmt: skip
     """Room for one thread: at most so many rows and examples in a window, words and labels in a line."""
     lines = [aligned(1, dim) for _ in range(3)]
-    slopes = np.zeros((int(np.diff(groups.start).max()), LANES), np.float32)
+    most = int(np.diff(groups.start).max())
 
     def numbers(*shape: int) -> np.ndarray:
-        return np.zeros(shape, np.int32)
+        return alone(shape, np.int32)
 
     return Desk(
-        lines[0], lines[1], lines[2], slopes, numbers(3, rows), numbers(examples), numbers(words), numbers(3, labels),
-        np.zeros((3, 4), np.int64),
+        lines[0], lines[1], lines[2], alone((most, LANES), np.float32), numbers(most, LANES), numbers(SENTENCE),
+        alone((SENTENCE,), np.int64), numbers(3, rows), numbers(examples), numbers(words), numbers(3, labels),
+        alone((3, 4), np.int64), alone((1,), np.int64), hot_inputs, hot_outputs,
     )  # fmt: skip
 
 
@@ -269,11 +280,12 @@ def _learn_plain(inputs, outputs, rows, n, groups, count, rate, softmax, shrink,
             hidden[d] /= np.float32(n)
             change[d] = 0
         first, end = groups.start[desk.examples[e]], groups.start[desk.examples[e] + 1]
+        find_targets(outputs, groups, first, end, desk)
         for g in range(first, end):
             for k in range(COLUMNS):
                 score = np.float32(0)
                 for d in range(dim):
-                    score += hidden[d] * outputs[groups.targets[g, k], d]
+                    score += hidden[d] * outputs[desk.targets[g - first, k], d]
                 if not softmax:
                     chance = 1 / (1 + np.exp(-score))
                     score = (groups.labels[g, k] - chance) * groups.weights[g, k] * rate
@@ -285,10 +297,11 @@ def _learn_plain(inputs, outputs, rows, n, groups, count, rate, softmax, shrink,
         for g in range(first, end):
             for k in range(COLUMNS):
                 for d in range(dim):
-                    change[d] += slopes[g - first, k] * outputs[groups.targets[g, k], d]
+                    change[d] += slopes[g - first, k] * outputs[desk.targets[g - first, k], d]
             for k in range(COLUMNS):
                 for d in range(dim):
-                    outputs[groups.targets[g, k], d] += slopes[g - first, k] * hidden[d]
+                    outputs[desk.targets[g - first, k], d] += slopes[g - first, k] * hidden[d]
+        end_turn(outputs, end - first, desk)
         for r in rows[:n]:
             for d in range(dim):
                 inputs[r, d] += change[d] / np.float32(n) if shrink else change[d]
@@ -301,15 +314,17 @@ def _learn_tiled(tile, inputs, outputs, rows, n, carry, groups, count, rate, sof
     loss = np.float32(0)
     for e in range(count):
         first, end = groups.start[desk.examples[e]], groups.start[desk.examples[e] + 1]
+        find_targets(outputs, groups, first, end, desk)
         for g in range(first, end):
-            scores(tile, desk.hidden, outputs, groups.targets, g, desk.slopes, g - first)  # pyright: ignore[reportCallIssue]
+            scores(tile, desk.hidden, outputs, desk.targets, g - first, desk.slopes, g - first)  # pyright: ignore[reportCallIssue]
             if not softmax:
                 slopes_of(tile, desk.slopes, g - first, groups.labels, groups.weights, g, rate)
         if softmax:
             softmax_slopes(desk.slopes, groups.labels, groups.weights, first, end, rate)
         if look and e == 0:
             loss = loss_of(desk.slopes, groups.labels, groups.weights, first, end, rate, softmax)
-        take_steps(tile, outputs, groups.targets, first, end, carry, desk)
+        take_steps(tile, outputs, end - first, carry, desk)
+        end_turn(outputs, end - first, desk)
     if shrink:
         for d in range(inputs.shape[1]):
             desk.total[0, d] /= np.float32(n)
@@ -336,12 +351,30 @@ def softmax_slopes(slopes, labels, weights, first, end, rate):
 
 
 @inlined
-def take_steps(tile, outputs, targets, first, end, carry, desk):
-    """The steps of an example's groups first ... end - 1, whose slopes are there."""
-    for g in range(first, end - 1):
-        step(tile, desk.hidden, desk.change, desk.total, outputs, targets, g, desk.slopes, g - first)  # pyright: ignore[reportCallIssue]
-    last = end - 1
-    last_step(tile, desk.hidden, desk.change, desk.total, outputs, targets, last, desk.slopes, last - first, carry)  # pyright: ignore[reportCallIssue]
+def take_steps(tile, outputs, count, carry, desk):
+    """The steps of an example's groups, whose slopes are there."""
+    for g in range(count - 1):
+        step(tile, desk.hidden, desk.change, desk.total, outputs, desk.targets, g, desk.slopes, g)  # pyright: ignore[reportCallIssue]
+    g = count - 1
+    last_step(tile, desk.hidden, desk.change, desk.total, outputs, desk.targets, g, desk.slopes, g, carry)  # pyright: ignore[reportCallIssue]
+
+
+@inlined
+def find_targets(outputs, groups, first, end, desk):
+    """The targets of an example's groups, as this thread has them: its copies, where it has some."""
+    hot = desk.hot_outputs
+    for g in range(first, end):
+        for k in range(LANES):
+            desk.targets[g - first, k] = mine(hot, groups.targets[g, k])
+
+
+@inlined
+def end_turn(outputs, count, desk):
+    """After an example: some of its targets' copies are put together with their rows."""
+    if desk.hot_outputs.size:
+        desk.turn[0] += 1
+        for g in range(count):
+            take_turn(outputs, desk.hot_outputs, desk.targets[g], COLUMNS, desk.turn[0] + g)
 
 
 @inlined
@@ -359,7 +392,7 @@ def loss_of(slopes, labels, weights, first, end, rate, softmax):
 # ---------------------------------------------------------------- a stretch of text
 
 
-@kernel
+@partial(kernel, counted=False)
 def read_text(tile, inputs, outputs, ids, begin, end, place, draws, pieces, groups, cbow, tree, rate, rate_end, desk):
     """Skip-gram or CBOW over ids[begin:end], whose first word has number `place` in the whole run: (losses, how many).
 
@@ -368,7 +401,7 @@ def read_text(tile, inputs, outputs, ids, begin, end, place, draws, pieces, grou
     (`empty_groups`), and negatives are drawn for each. (To draw them once for a window, as for word2vec, is no faster
     here, as each row meets only one hidden vector, and the analogies come out a third worse.)
     """
-    words, places, rows = np.empty(SENTENCE, np.int32), np.empty(SENTENCE, np.int64), desk.rows[0]
+    words, places, rows = desk.words, desk.places, desk.rows[0]
     loss, losses = 0.0, 0
     at = begin
     while at < end:
@@ -394,6 +427,9 @@ def read_text(tile, inputs, outputs, ids, begin, end, place, draws, pieces, grou
                         example = fill_negatives(tile, outputs, groups, count, example, draws, number)
                     desk.examples[count] = example
                     count += 1
+            for i in range(n):
+                rows[i] = mine(desk.hot_inputs, rows[i])
+            take_turn(inputs, desk.hot_inputs, rows, n, places[p])
             look = places[p] % LOOK == 0
             carry = pieces.carry[words[p]]
             loss += learn(tile, inputs, outputs, rows, n, carry, groups, count, now, False, False, desk, look)
@@ -551,6 +587,9 @@ def read_lines(tile, inputs, outputs, ids, begin, end, place, draws, lines, grou
             line[0], line[1], line[2], at = read_line(
                 tile, ids, at, end, lines, desk.rows[newest], desk.hashes, desk.labels[newest]
             )
+            for i in range(line[1]):
+                desk.rows[newest, i] = mine(desk.hot_inputs, desk.rows[newest, i])
+            take_turn(inputs, desk.hot_inputs, desk.rows[newest], line[1], turn)
         else:
             idle += 1
         find_rows(lines, desk.rows[middle], desk.lines[middle, 1], desk.lines[middle, 0])

@@ -24,23 +24,24 @@ _BLOCK = 1 << 14  # rows that are drawn at once
 
 
 def input_rows(
-    words: int, seen: np.ndarray, dim: int, seed: int, start: Trained | None = None
+    words: int, seen: np.ndarray, dim: int, seed: int, start: Trained | None = None, more: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """The table to train, (words + buckets in use, padded dim), and which buckets these are, (n,) int32.
 
     seen (buckets,): how often the text falls into each bucket. Rows begin as in `start`, whose buckets keep their
-    places, or evenly between -1 / dim and 1 / dim, as the official program draws them.
+    places, or evenly between -1 / dim and 1 / dim, as the official program draws them. Behind all come `more` zeros.
     """
     known = np.zeros(0, np.int32) if start is None else np.asarray(start.arrays["bucket_numbers"])
     fresh = seen.copy()
     fresh[known] = 0
     new = np.flatnonzero(fresh)
     new = new[np.argsort(-fresh[new], kind="stable")].astype(np.int32)
-    table = aligned(words + len(known) + len(new), dim)
+    used = words + len(known) + len(new)
+    table = aligned(used + more, dim)
     old_words = 0 if start is None else len(start.arrays["words"])
     stream = 0 if start is None else start.words_read
     draw_rows(table[old_words:words], dim, seed, stream, 0)
-    draw_rows(table[words + len(known) :], dim, seed, stream, 1)
+    draw_rows(table[words + len(known) : used], dim, seed, stream, 1)
     if start is not None:
         table[:old_words, :dim] = start.arrays["words"]
         table[words : words + len(known), :dim] = start.arrays["buckets"]

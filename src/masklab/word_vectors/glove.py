@@ -113,12 +113,17 @@ def train_on(counts: Cooccurrences, vocabulary: Vocabulary, settings: Settings =
         rows[: len(start.vocabulary)] = start.arrays["rows"]
     step = step_kernel(TILE)
     log_max = np.float32(np.log(settings.x_max))
+    schedule = settings.schedule
 
     def train_chunk(chunk: Chunk) -> Loss:
         word, context, number = by_context(*counts.read(chunk.begin, chunk.end), len(vocabulary))
         log_count = np.log(number)
         weight = np.exp(np.minimum(log_count - log_max, 0) * np.float32(settings.alpha))
-        loss = step(rows, word, context, log_count, weight, counts.symmetric, np.float32(chunk.rate))
+        begin = len(word) * chunk.thread // schedule.workers  # or all threads would be at the same contexts at a time
+        loss = 0.0
+        for part in (slice(begin, None), slice(begin)):
+            cells = word[part], context[part], log_count[part], weight[part]
+            loss += step(rows, *cells, counts.symmetric, np.float32(chunk.rate))
         cells = len(word) + (int(np.count_nonzero(word != context)) if counts.symmetric else 0)
         return Loss(loss, cells)
 
@@ -126,7 +131,6 @@ def train_on(counts: Cooccurrences, vocabulary: Vocabulary, settings: Settings =
         if not np.isfinite(rows.sum(dtype=np.float64)):
             raise BadInput(f"the vectors grew beyond all numbers; give a smaller rate than rate={settings.rate}")
 
-    schedule = settings.schedule
     say = watch or (lambda record: None)
     say({"kind": "begin", "vocabulary": len(vocabulary), "words": counts.nonzeros, "threads": schedule.workers,
          "kernels": f"{TILE.width} floats a register" if TILE else "plain loops"})  # fmt: skip

@@ -3,12 +3,12 @@
 Threads write to the same tables without locks (runner.py). That is cheap where two of them seldom meet. But the top
 of a tree, the labels of a classifier and the most frequent pieces of words are in nearly every window: their memory
 would travel from core to core at each update, and several threads be slower than one. So a thread has a copy of each
-such row, and beside it the base, the row as it was when they were last put together. After TURNS uses
+such row, and beside it the base, the row as it was when they were last put together. At one of TURNS uses or so
 
     row += copy - base,    copy = base = row
 
-under a lock of the row, so that no thread's changes are lost. What a thread does not see is at most the last TURNS
-changes of each other one.
+under a lock of the row, so that no thread's changes are lost. What a thread does not see are the last changes that
+others made to their copies.
 
 Copies and bases stand in the table itself, behind its rows, so that a kernel that takes the number `mine` gives
 instead of the row's needs nothing else. One thread has no copies.
@@ -24,19 +24,19 @@ from numba.extending import intrinsic
 from masklab.word_vectors.compiling import inlined, kernel
 from masklab.word_vectors.tiles import alone
 
-TURNS = 16  # uses of a copy before it is put together: far fewer than a row needs to settle at the usual rates
+TURNS = 32  # uses of a copy to one putting together: far fewer than a row needs to settle at the usual rates
 MOST = 512  # hot rows of a table: with their copies they fill a quarter to half of a core's own cache
 _APART = 32  # locks stand so many int32 apart, on cache lines of their own
 
 
 class Hot(NamedTuple):
-    """One thread's copies of the rows first ... first + count - 1 of a table."""
+    """One thread's copies of the rows first ... first + size - 1 of a table."""
 
     first: int
     size: int  # 0: none
     copies: int  # the row where the copies begin; the bases follow
-    uses: np.ndarray  # (count,) int32: of each copy since it was put together
-    locks: np.ndarray  # (count, _APART) int32, the same for all threads: 1 while a thread holds the row
+    turns: int
+    locks: np.ndarray  # (size, _APART) int32, the same for all threads: 1 while a thread holds the row
 
 
 def room(rows: range, threads: int) -> int:
@@ -44,45 +44,43 @@ def room(rows: range, threads: int) -> int:
     return 2 * len(rows) * threads if threads > 1 else 0
 
 
-def copies(size: int, rows: range, threads: int) -> list[Hot]:
-    """For each thread the copies of `rows`, in a table of `size` rows and room for them."""
-    count = len(rows) if threads > 1 else 0
-    locks = alone((count, _APART), np.int32)
-    return [
-        Hot(rows.start, count, size + 2 * count * thread, alone((count,), np.int32), locks) for thread in range(threads)
-    ]
+def copies(table: np.ndarray, rows: range, threads: int, turns: int = TURNS) -> list[Hot]:
+    """For each thread its copies of `rows`, in a table that ends with room for them and has its values."""
+    size = len(rows) if threads > 1 else 0
+    first = len(table) - room(rows, threads)
+    locks = alone((size, _APART), np.int32)
+    hots = [Hot(rows.start, size, first + 2 * size * thread, turns, locks) for thread in range(threads)]
+    for hot in hots:
+        settle(table, hot)
+    return hots
+
+
+COLD = Hot(0, 0, 0, 1, alone((0, _APART), np.int32))
 
 
 @inlined
-def mine(table, hot, number):
-    """The row that this thread uses for row `number`: its copy, if it has one. Counts the use."""
+def mine(hot, number):
+    """The row that this thread uses for row `number`: its copy, if it has one."""
     place = number - hot.first
-    if place < 0 or place >= hot.size:
-        return np.int64(number)
-    if hot.uses[place] == 0:
-        while not put_together(table, hot, place):
-            pass
-    elif hot.uses[place] >= TURNS:
-        put_together(table, hot, place)  # if another thread holds the row, there is a next time
-    hot.uses[place] += 1
-    return np.int64(hot.copies + place)
+    return number + (hot.copies - hot.first if 0 <= place < hot.size else 0)
 
 
 @inlined
-def take_mine(table, hot, numbers, count):
-    """The first `count` row numbers become those that this thread uses."""
+def take_turn(table, hot, rows, count, turn):
+    """Put one of hot.turns of some rows together; `turn` grows with each call. rows (count,): from `mine`."""
     if hot.size:
-        for i in range(count):
-            numbers[i] = mine(table, hot, numbers[i])
+        for i in range(turn % hot.turns, count, hot.turns):
+            place = rows[i] - hot.copies
+            if 0 <= place < hot.size:
+                put_together(table, hot, place)  # if another thread holds the row, there is a next time
 
 
 @kernel
 def settle(table, hot):
-    """Put all copies together with their rows: at the end, when no window is half done."""
+    """Put all copies together with their rows: before the first window and after the last."""
     for place in range(hot.size):
-        if hot.uses[place]:
-            while not put_together(table, hot, place):
-                pass
+        while not put_together(table, hot, place):
+            pass
 
 
 @inlined
@@ -96,7 +94,6 @@ def put_together(table, hot, place):
         table[row, d] = value
         table[copy, d] = value
         table[base, d] = value
-    hot.uses[place] = 0
     _release(hot.locks, place)  # pyright: ignore[reportCallIssue]
     return True
 

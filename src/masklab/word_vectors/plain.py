@@ -20,7 +20,7 @@ import math
 import numpy as np
 
 from masklab.word_vectors.compiling import inlined, kernel
-from masklab.word_vectors.hot_rows import mine
+from masklab.word_vectors.hot_rows import mine, take_turn
 from masklab.word_vectors.sampling import SENTENCE, negative, reach, read_sentence
 
 STEP = 10  # contexts that take a step together, at most
@@ -47,7 +47,8 @@ def choose(outputs, draws, tree, hot, word, number, targets, labels, weights):
         size = tree.start[word + 1] - first
         for k in range(size):
             step = tree.steps[first + k]
-            targets[k], labels[k], weights[k] = mine(outputs, hot, step >> 1), 1 - (step & 1), 1
+            targets[k], labels[k], weights[k] = mine(hot, step >> 1), 1 - (step & 1), 1
+        take_turn(outputs, hot, targets, size, number)
         return size
 
 

@@ -47,6 +47,7 @@ from masklab.word_vectors.fasttext_rows import (
     rows_of,
     taken_up,
 )
+from masklab.word_vectors.hot_rows import MOST, TURNS, copies, room, settle
 from masklab.word_vectors.ngrams import LINE_END, Ngrams, Table, hashes_of, mean_rows
 from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
 from masklab.word_vectors.sampling import Draws, huffman
@@ -159,19 +160,30 @@ def train(
         )
     table = ngrams.table(everything.words)
     np.add.at(seen, table.ids, np.repeat(everything.counts * (lines.labels == NO_LABEL), np.diff(table.offsets)))
-    inputs, numbers = input_rows(len(vocabulary), seen, settings.dim, settings.seed, start)
+    threads = schedule.workers
+    frequent = range(min(len(vocabulary), MOST))
+    inputs, numbers = input_rows(
+        len(vocabulary), seen, settings.dim, settings.seed, start, more=room(frequent, threads)
+    )
+    hot_inputs = copies(inputs, frequent, threads, turns=2 * TURNS)  # a row moves by a part of the change
     lines = lines_of(everything.words, *known, row_of=row_map(numbers, settings.buckets, len(vocabulary)))
     tree = huffman(counts) if settings.loss == "hs" else None
-    outputs = aligned(len(labels) - (tree is not None), settings.dim)
+    size = len(labels) - (tree is not None)
+    few = range(max(0, size - MOST), size) if tree is not None else range(min(size, MOST))  # a tree's root comes last
+    outputs = aligned(size + room(few, threads), settings.dim)
     if start is not None:
         outputs[: len(start.arrays["output"]), : settings.dim] = start.arrays["output"]
+    hot_outputs = copies(outputs, few, threads, turns=2 * TURNS)
     draws = Draws.of(
         counts, sample=0, power=settings.noise, window=1, negatives=settings.negatives,
         key=(settings.seed, before),
     )  # fmt: skip
     task = Task(settings.loss == "softmax", settings.loss == "ova", tree is not None)
-    groups = [_groups(task, tree, len(labels), settings.negatives) for _ in range(schedule.workers)]
-    desks = [desk_for(settings.dim, groups[0], most[0], words=most[1], labels=most[2]) for _ in groups]
+    groups = [_groups(task, tree, len(labels), settings.negatives) for _ in range(threads)]
+    desks = [
+        desk_for(settings.dim, groups[0], most[0], words=most[1], labels=most[2], hot_inputs=rows, hot_outputs=targets)
+        for rows, targets in zip(hot_inputs, hot_outputs, strict=True)
+    ]
 
     def work(chunk: Chunk) -> Loss:
         return Loss(
@@ -188,6 +200,10 @@ def train(
         work, _line_borders(ids), words, schedule, first=first, check=lambda: must_be_finite(inputs), watch=watch,
         stop=stop,
     )  # fmt: skip
+    for desk in desks:
+        settle(inputs, desk.hot_inputs)
+        settle(outputs, desk.hot_outputs)
+    inputs, outputs = inputs[: len(vocabulary) + len(numbers)], outputs[:size]
     must_be_finite(inputs)
     announce_end(watch, outcome)
     own, shared = inputs[: len(vocabulary), : settings.dim], inputs[len(vocabulary) :, : settings.dim]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from masklab.word_vectors.compiling import inlined, kernel
-from masklab.word_vectors.hot_rows import Hot, copies, mine
+from masklab.word_vectors.hot_rows import COLD, Hot, mine, take_turn
 from masklab.word_vectors.plain import LOOK, STEP
 from masklab.word_vectors.sampling import SENTENCE, negative, reach, read_sentence
 from masklab.word_vectors.tiles import (
@@ -50,7 +50,7 @@ class Desk(NamedTuple):
     hot: Hot  # copies of output rows
 
 
-def desk_for(vocabulary: int, dim: int, window: int, most: int, per_pair: bool = False, hot: Hot | None = None) -> Desk:
+def desk_for(vocabulary: int, dim: int, window: int, most: int, per_pair: bool = False, hot: Hot = COLD) -> Desk:
     """Room for targets in up to `most` groups: for each pair of words, or for each window. hot: see hot_rows.py."""
     groups = 2 * most * (2 * window if per_pair else 1)
     desk = Desk(
@@ -66,7 +66,7 @@ def desk_for(vocabulary: int, dim: int, window: int, most: int, per_pair: bool =
         found=alone((groups, STEP + LANES, LANES), np.float32),
         changes=aligned(STEP, dim),
         hidden=aligned(1, dim),
-        hot=hot or copies(0, range(0), 1)[0],
+        hot=hot,
     )
     desk.times[:] = 1
     desk.labels[::most, 0] = 1  # the word itself; a tree's labels are written for every word
@@ -98,12 +98,14 @@ def choose(tile, outputs, draws, tree, word, number, group, desk):
             if k == columns:
                 g, k = g + 1, 0
             step = tree.steps[i]
-            node = mine(outputs, desk.hot, step >> 1)
+            node = mine(desk.hot, step >> 1)
             targets[g, k], labels[g, k], weights[g, k] = node, 1 - (step & 1), 1
             prefetch(tile, outputs, node)
             k += 1
         for i in range(k, columns):
             targets[g, i], weights[g, i] = targets[g, 0], 0
+        for h in range(group, g + 1):
+            take_turn(outputs, desk.hot, targets[h], columns, number + h)
         return g - group + 1
 
 

@@ -17,7 +17,7 @@ from masklab.errors import BadInput
 from masklab.rng import rng
 from masklab.word_vectors import plain, tiled, tiles
 from masklab.word_vectors.compiling import announced
-from masklab.word_vectors.hot_rows import MOST, Hot, copies, room, settle
+from masklab.word_vectors.hot_rows import COLD, MOST, Hot, copies, room, settle
 from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
 from masklab.word_vectors.sampling import Draws, Tree, huffman
 from masklab.word_vectors.scan import encode
@@ -182,18 +182,18 @@ def _tables(
         outputs = tiles.aligned(size, dim)
         if start is not None:
             outputs[:old, :dim] = start.arrays["output"]
-        return None, inputs, outputs, copies(size, range(0), threads)
+        return None, inputs, outputs, [COLD] * threads
     if size < 2:
         raise BadInput("a tree needs two words: the corpus has one that is frequent enough; give a smaller min_count")
     top = range(max(0, size - 1 - MOST), size - 1)  # the root is the last node
     outputs = tiles.aligned(size - 1 + room(top, threads), dim)
-    hots = copies(size - 1, top, threads)
     if start is not None and size == old:
         outputs[: size - 1, :dim] = start.arrays["output"]
-        return Tree(np.array(start.arrays["tree_start"]), np.array(start.arrays["tree_steps"])), inputs, outputs, hots
+        tree = Tree(np.array(start.arrays["tree_start"]), np.array(start.arrays["tree_steps"]))
+        return tree, inputs, outputs, copies(outputs, top, threads)
     if start is not None:
         say({"kind": "warning", "text": "new words make a new tree: its nodes start from zero, the words go on"})
-    return huffman(vocabulary.counts), inputs, outputs, hots
+    return huffman(vocabulary.counts), inputs, outputs, copies(outputs, top, threads)
 
 
 def _work(
