@@ -122,11 +122,10 @@ def ours(
 ):
     """The recipe's tuned preset in the same shape; `plain`: rows of 128 and 15 % masks, like the Trainer."""
     recipe = recipes.load(name, data=str(store.path), preset="tuned")
+    model: Any = recipe.model
     recipe = replace(
         recipe,
-        model=replace(
-            recipe.model, **shape, feed_forward=recipe.model.feed_forward * shape["width"] // recipe.model.width
-        ),
+        model=replace(model, **shape, feed_forward=model.feed_forward * shape["width"] // model.width),
         budget=budget,
         seed=seed,
         evaluation=replace(recipe.evaluation, every=1.0, rows=rows),

@@ -145,10 +145,10 @@ def test_too_few_sentinels_are_refused(store: Store):
 def test_forms():
     for form, gated in (("1.0", False), ("1.1", True)):
         for preset in ("paper", "tuned"):
-            made = load("t5", preset=preset, form=form)
-            assert (made.model.gated, made.model.tied) == (gated, not gated)
+            shape: Any = load("t5", preset=preset, form=form).model
+            assert (shape.gated, shape.tied) == (gated, not gated)
     for form, published in (("1.0", 60_506_624), ("1.1", 76_961_152)):
-        small = replace(load("t5", preset="paper", form=form).model, vocabulary=32128)
+        small: Any = replace(load("t5", preset="paper", form=form).model, vocabulary=32128)
         assert small.parameters(["lm"]) == published
     with pytest.raises(BadInput, match="form"):
         load("t5", form="2")
