@@ -237,3 +237,17 @@ def test_the_commands(tmp_path):
     done = call("skipgram", "--corpus", tmp_path / "none.txt", "--out", tmp_path / "x")
     assert done.exit_code == 2
     assert "none.txt" in done.output
+
+
+def test_chinese_that_is_not_cut_into_words_is_said(tmp_path):
+    """Its "words" would be whole sentences; cut text, and single characters, say nothing."""
+    for text, warned in (
+        ("今天天气很好我们走吧\n他说他明天不来了\n", True),
+        ("今天 天气 很 好\n他 说 明天 不 来\n", False),
+    ):
+        corpus = tmp_path / "zh.txt"
+        corpus.write_text(text * 3, "utf-8")
+        arguments = ["words", "cbow", "--corpus", str(corpus), "--out", str(tmp_path / "v"), "--dim", "4"]
+        done = CliRunner().invoke(app, [*arguments, "--min-count", "1", "--epochs", "1", "--threads", "1"])
+        assert done.exit_code == 0, done.output
+        assert ("masklab units corpus --words" in " ".join(done.output.split())) == warned

@@ -32,11 +32,22 @@ def train_and_write(
     """`train` of a method, watched, then its result written. unit: what the run counts ("words", "pairs", ...)."""
     with Screen(unit) as screen, _asked_to_stop() as stop:
         trained = train(corpus_as_asked(corpus), settings, start=start_as_asked(start), watch=screen, stop=stop)
+    if uncut(trained.vocabulary.words):
+        screen.console.print(
+            "Most of these words are whole stretches of Chinese, as nothing parts them. Cut it into words first: "
+            "masklab prepare TEXT --out corpus; masklab units corpus --words; then --corpus corpus",
+            style="yellow",
+        )
     finish(trained, out)
     if screen.stopped and (out / "words.json").exists():
         print(f"Stopped early; the same command with --continue {out} goes on from here.")
     elif screen.stopped:
         print("Stopped early; what was learnt is saved.")
+
+
+def uncut(words: list[str]) -> bool:
+    """Are these stretches of a text written without spaces, rather than words? Few words of Chinese have 7 signs."""
+    return sum(sum("一" <= c <= "鿿" for c in word) > 6 for word in words) > 0.3 * len(words)
 
 
 @contextmanager

@@ -64,23 +64,6 @@ TRUNK: dict[str, dict[str, tuple[str, ...]]] = {
         "layers.{}.feed_forward.wo": ("encoder.layer.{}.output.dense",),
         "layers.{}.feed_forward_norm": ("encoder.layer.{}.output.LayerNorm",),
     },
-    "electra": {
-        "embeddings.tokens": ("embeddings.word_embeddings",),
-        "embeddings.positions": ("embeddings.position_embeddings",),
-        "embeddings.segments": ("embeddings.token_type_embeddings",),
-        "embeddings.norm": ("embeddings.LayerNorm",),
-        "embeddings.project": ("embeddings_project",),
-        "layers.{}.attention.qkv": (
-            "encoder.layer.{}.attention.self.query",
-            "encoder.layer.{}.attention.self.key",
-            "encoder.layer.{}.attention.self.value",
-        ),
-        "layers.{}.attention.out": ("encoder.layer.{}.attention.output.dense",),
-        "layers.{}.attention_norm": ("encoder.layer.{}.attention.output.LayerNorm",),
-        "layers.{}.feed_forward.wi": ("encoder.layer.{}.intermediate.dense",),
-        "layers.{}.feed_forward.wo": ("encoder.layer.{}.output.dense",),
-        "layers.{}.feed_forward_norm": ("encoder.layer.{}.output.LayerNorm",),
-    },
     "mpnet": {
         "embeddings.tokens": ("embeddings.word_embeddings",),
         "embeddings.positions": ("embeddings.position_embeddings",),
@@ -143,6 +126,7 @@ TRUNK: dict[str, dict[str, tuple[str, ...]]] = {
         "decoder.final_norm": ("decoder.final_layer_norm",),
     },
 }
+TRUNK["electra"] = TRUNK["bert"] | {"embeddings.project": ("embeddings_project",)}
 
 # The same for heads: full names, as every class with such a head has them.
 HEADS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -254,21 +238,6 @@ FIELDS = {
         "hidden_dropout_prob": "dropout",
         "attention_probs_dropout_prob": "attention_dropout",
     },
-    "electra": {
-        "embedding_size": "inner",
-        "vocab_size": "vocabulary",
-        "num_hidden_layers": "layers",
-        "hidden_size": "width",
-        "num_attention_heads": "heads",
-        "intermediate_size": "feed_forward",
-        "max_position_embeddings": "max_length",
-        "type_vocab_size": "segments",
-        "pad_token_id": "pad",
-        "layer_norm_eps": "norm_eps",
-        "initializer_range": "std",
-        "hidden_dropout_prob": "dropout",
-        "attention_probs_dropout_prob": "attention_dropout",
-    },
     "mpnet": {
         "vocab_size": "vocabulary",
         "num_hidden_layers": "layers",
@@ -312,6 +281,7 @@ FIELDS = {
         "tie_word_embeddings": "tied",
     },
 }
+FIELDS["electra"] = {"embedding_size": "inner"} | FIELDS["bert"]
 
 # What a field is when config.json leaves it out: transformers' own default, where that is not Config's.
 ABSENT: dict[str, dict[str, Any]] = {
@@ -357,17 +327,11 @@ ONLY: dict[str, dict[str, Any]] = {
         "add_cross_attention": False,
         "tie_word_embeddings": True,
     },
-    "electra": {
-        "hidden_act": "gelu",
-        "position_embedding_type": "absolute",
-        "is_decoder": False,
-        "add_cross_attention": False,
-        "tie_word_embeddings": True,
-    },
     "mpnet": {"hidden_act": "gelu", "tie_word_embeddings": True},
     "modernbert": {"hidden_activation": "gelu", "classifier_activation": "gelu", "tie_word_embeddings": True},
     "t5": {"is_encoder_decoder": True, "relative_attention_max_distance": 128},
 }
+ONLY["electra"] = ONLY["bert"]
 
 BIAS_FIELDS = {part: f"{part}_bias" for part in BIASES}  # modernbert's attention_bias, mlp_bias, ...
 BIAS_ABSENT = {"decoder": True}  # the rest are False where config.json leaves them out
@@ -488,7 +452,7 @@ def _settings(
     for token in ("cls", "sep", "mask"):
         if token in special:
             settings[f"{token}_token_id"] = special[token]
-    # defaults of transformers for these are ids of the first published vocabulary: say ours, or that there is none
+    # transformers' defaults for these are ids of the first published vocabulary: say ours, or that there is none
     settings["bos_token_id"], settings["eos_token_id"] = special.get("cls"), special.get("sep")
     if config.family == "modernbert":
         settings["cls_token_id"], settings["sep_token_id"] = special.get("cls"), special.get("sep")

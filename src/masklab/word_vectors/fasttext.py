@@ -11,22 +11,20 @@ from typing import Any, Literal
 import numpy as np
 
 from masklab.errors import BadInput
-from masklab.word_vectors.compiling import announced
 from masklab.word_vectors.fasttext_kernels import desk_for, empty_groups, pieces_of, read_text, tree_groups
 from masklab.word_vectors.fasttext_rows import (
     announce_begin,
-    announce_end,
     continued,
     input_rows,
     kept,
-    must_be_finite,
     read_corpus,
     rows_of,
+    run_and_settle,
     taken_up,
 )
-from masklab.word_vectors.hot_rows import MOST, copies, room, settle
+from masklab.word_vectors.hot_rows import MOST, copies, room
 from masklab.word_vectors.ngrams import Ngrams, mean_rows
-from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
+from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of
 from masklab.word_vectors.sampling import Draws, Tree, huffman
 from masklab.word_vectors.sources import Corpus
 from masklab.word_vectors.tiles import TILE, aligned
@@ -152,18 +150,8 @@ def train(
         )  # fmt: skip
 
     announce_begin(watch, len(vocabulary), words, schedule, resumed=first > 0)
-    with announced(watch):
-        work(Chunk(0, 0, 0, settings.rate, settings.rate, 0))
-    outcome = run(
-        work, borders_of(ids), words, schedule, first=first, check=lambda: must_be_finite(inputs), watch=watch,
-        stop=stop,
-    )  # fmt: skip
-    for desk in desks:
-        settle(inputs, desk.hot_inputs)
-        settle(outputs, desk.hot_outputs)
+    outcome = run_and_settle(work, borders_of(ids), words, schedule, inputs, outputs, desks, first, watch, stop)
     inputs, outputs = inputs[: len(vocabulary) + len(numbers)], outputs[:size]
-    must_be_finite(inputs)
-    announce_end(watch, outcome)
     own, shared = inputs[: len(vocabulary), : settings.dim], inputs[len(vocabulary) :, : settings.dim]
     arrays = {"words": own, "buckets": shared, "bucket_numbers": numbers, "output": outputs[:, : settings.dim]}
     if tree is not None:

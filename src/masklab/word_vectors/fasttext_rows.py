@@ -7,14 +7,17 @@ they count as zeros instead. Those in use stand in the order of their frequency,
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from masklab.errors import BadInput
 from masklab.rng import rng
+from masklab.word_vectors.compiling import announced
+from masklab.word_vectors.hot_rows import settle
 from masklab.word_vectors.ngrams import LINE_END, Ngrams, Table, mean_rows
-from masklab.word_vectors.runner import Outcome, Schedule, Watch
+from masklab.word_vectors.runner import Chunk, Loss, Outcome, Schedule, Watch, run
 from masklab.word_vectors.scan import Encoded, encode
 from masklab.word_vectors.sources import Corpus
 from masklab.word_vectors.tiles import TILE, aligned
@@ -127,6 +130,26 @@ def announce_begin(watch: Watch | None, vocabulary: int, words: int, schedule: S
         kernels = f"{TILE.width} floats a register" if TILE else "plain loops"
         about = {"vocabulary": vocabulary, "words": words, "threads": schedule.workers, "kernels": kernels}
         watch({"kind": "begin", **about, **more})
+
+
+def run_and_settle(
+    work: Callable[[Chunk], Loss], borders: np.ndarray, words: int, schedule: Schedule, inputs: np.ndarray,
+    outputs: np.ndarray, desks: list[Any], first: int, watch: Watch | None, stop: Callable[[], Any] | None,
+) -> Outcome:  # fmt: skip
+    """Compile, train from chunk `first` on, merge the threads' copies of hot rows, tell `watch` how it ended.
+
+    inputs, outputs: both tables with all their spare rows; desks: one for each thread.
+    """
+    with announced(watch):
+        work(Chunk(0, 0, 0, schedule.rate, schedule.rate, 0))
+    check = partial(must_be_finite, inputs)
+    outcome = run(work, borders, words, schedule, first=first, check=check, watch=watch, stop=stop)
+    for desk in desks:
+        settle(inputs, desk.hot_inputs)
+        settle(outputs, desk.hot_outputs)
+    must_be_finite(inputs)
+    announce_end(watch, outcome)
+    return outcome
 
 
 def announce_end(watch: Watch | None, outcome: Outcome) -> None:

@@ -1,7 +1,8 @@
 """Runs a word-vector kernel over the text in chunks, on all cores, with a falling learning rate and a clock.
 
 Threads share the tables and write to them without locks (Niu et al. 2011, "Hogwild!"): word rows are many, so they
-seldom meet. The kernels hold no interpreter lock; Python only hands out chunks, a few hundred a second at most.
+seldom meet; at the few rows that every step needs, where they would, each has a copy (hot_rows.py). The kernels hold no
+interpreter lock; Python only hands out chunks, a few hundred a second at most.
 
 With one thread the chunks come in order and the result has the same bits every time, however fast the machine is;
 with a time budget the learning rate follows the clock, so that cannot be.

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from masklab.errors import BadInput
-from masklab.word_vectors.compiling import announced, kernel
+from masklab.word_vectors.compiling import kernel
 from masklab.word_vectors.fasttext_files import read_bin
 from masklab.word_vectors.fasttext_kernels import (
     DROPPED,
@@ -35,21 +35,20 @@ from masklab.word_vectors.fasttext_kernels import (
 )
 from masklab.word_vectors.fasttext_rows import (
     announce_begin,
-    announce_end,
     as_read,
     continued,
     input_rows,
     kept,
-    must_be_finite,
     ngrams_of,
     read_corpus,
     row_map,
     rows_of,
+    run_and_settle,
     taken_up,
 )
-from masklab.word_vectors.hot_rows import MOST, TURNS, copies, room, settle
+from masklab.word_vectors.hot_rows import MOST, TURNS, copies, room
 from masklab.word_vectors.ngrams import LINE_END, Ngrams, Table, hashes_of, mean_rows
-from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of, run
+from masklab.word_vectors.runner import Chunk, Loss, Schedule, Watch, borders_of
 from masklab.word_vectors.sampling import Draws, huffman
 from masklab.word_vectors.scan import LINE as LINE_ENDS
 from masklab.word_vectors.sources import Corpus
@@ -194,18 +193,8 @@ def train(
         )  # fmt: skip
 
     announce_begin(watch, len(vocabulary), words, schedule, labels=len(labels), resumed=first > 0)
-    with announced(watch):
-        work(Chunk(0, 0, 0, settings.rate, settings.rate, 0))
-    outcome = run(
-        work, _line_borders(ids), words, schedule, first=first, check=lambda: must_be_finite(inputs), watch=watch,
-        stop=stop,
-    )  # fmt: skip
-    for desk in desks:
-        settle(inputs, desk.hot_inputs)
-        settle(outputs, desk.hot_outputs)
+    outcome = run_and_settle(work, _line_borders(ids), words, schedule, inputs, outputs, desks, first, watch, stop)
     inputs, outputs = inputs[: len(vocabulary) + len(numbers)], outputs[:size]
-    must_be_finite(inputs)
-    announce_end(watch, outcome)
     own, shared = inputs[: len(vocabulary), : settings.dim], inputs[len(vocabulary) :, : settings.dim]
     arrays = {
         "words": own, "buckets": shared, "bucket_numbers": numbers, "output": outputs[:, : settings.dim],
