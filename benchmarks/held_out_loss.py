@@ -9,6 +9,7 @@ of elmo are per word, of another vocabulary, and only to be compared with their 
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -24,15 +25,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=512, help="held-out rows of 128 (or the recipe's own length)")
+    parser.add_argument("--every", type=float, default=1.0, help="judge at each such part of a run: 0.1 is a curve")
+    parser.add_argument("--out", help="folder that keeps the runs; those it holds already are not repeated")
     args = parser.parse_args()
     for name in args.recipes:
         losses: dict[str, list[float]] = {}
         right: dict[str, list[float]] = {}
         for seed in range(args.seeds):
             made = recipes.load(name, data=args.store)
-            evaluation = replace(made.evaluation, every=1.0, rows=args.rows)
-            run = train(replace(made, seed=seed, budget=Budget(seconds=args.seconds), evaluation=evaluation))
+            evaluation = replace(made.evaluation, every=args.every, rows=args.rows)
+            made = replace(made, seed=seed, budget=Budget(seconds=args.seconds), evaluation=evaluation)
+            run = train(made, Path(args.out) / f"{name}-{seed}" if args.out else None)
             trivial = run.result["baseline"]
+            rate = run.result["tokens"] / run.result["seconds"]
             said = []
             for term, score in run.result["held_out"].items():
                 losses.setdefault(term, []).append(score["loss"])
@@ -44,9 +49,13 @@ def main() -> None:
                     said[-1] += f", top-1 {score['accuracy']:.3f}"
             print(
                 f"{name} seed {seed}: {'; '.join(said)}; {run.result['steps']} steps, "
-                f"{run.result['tokens'] / 1e6:.1f} M tokens",
+                f"{run.result['tokens'] / 1e6:.1f} M tokens, {rate:,.0f} a second",
                 flush=True,
             )
+            for record in run.history:
+                if record["kind"] == "held_out" and args.every < 1:
+                    values = "; ".join(f"{term} {score['loss']:.3f}" for term, score in record["terms"].items())
+                    print(f"  {record['seconds']:6.0f} s: {values}", flush=True)
         for term, values in losses.items():
             top = f"; top-1 {mean_and_deviation(right[term])}" if term in right else ""
             print(f"{name} {term}: {mean_and_deviation(values)} nats{top}", flush=True)
