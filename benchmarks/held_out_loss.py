@@ -14,8 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from masklab import recipe as recipes
+from masklab.analysis import curves
 from masklab.training.loop import train
+from masklab.training.run import Run
 from masklab.training.schedule import Budget
+
+TRAINED = ("masked", "boundary", "replaced", "written", "forward", "backward")  # the terms worth a picture
 
 
 def main() -> None:
@@ -26,8 +30,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=512, help="held-out rows of 128 (or the recipe's own length)")
     parser.add_argument("--every", type=float, default=1.0, help="judge at each such part of a run: 0.1 is a curve")
-    parser.add_argument("--out", help="folder that keeps the runs; those it holds already are not repeated")
+    parser.add_argument("--out", type=Path, help="folder that keeps the runs (those it holds already are not repeated)"
+                        " and curves.png")  # fmt: skip
     args = parser.parse_args()
+    runs: dict[str, list[Run]] = {}
     for name in args.recipes:
         losses: dict[str, list[float]] = {}
         right: dict[str, list[float]] = {}
@@ -35,7 +41,8 @@ def main() -> None:
             made = recipes.load(name, data=args.store)
             evaluation = replace(made.evaluation, every=args.every, rows=args.rows)
             made = replace(made, seed=seed, budget=Budget(seconds=args.seconds), evaluation=evaluation)
-            run = train(made, Path(args.out) / f"{name}-{seed}" if args.out else None)
+            run = train(made, args.out / f"{name}-{seed}" if args.out else None)
+            runs.setdefault(name, []).append(run)
             trivial = run.result["baseline"]
             rate = run.result["tokens"] / run.result["seconds"]
             said = []
@@ -59,6 +66,19 @@ def main() -> None:
         for term, values in losses.items():
             top = f"; top-1 {mean_and_deviation(right[term])}" if term in right else ""
             print(f"{name} {term}: {mean_and_deviation(values)} nats{top}", flush=True)
+
+    if args.out:
+        curves.save(curves.loss_panels(panels(runs)), args.out / "curves.png")
+
+
+def panels(runs: dict[str, list[Run]]) -> list[curves.Panel]:
+    """One for each loss that is trained on; ELECTRA's detective stands beside the answer "always original"."""
+    found = []
+    for name, some in runs.items():
+        for term in (t for t in some[0].result["held_out"] if t in TRAINED):
+            trivial = "always original" if term == "replaced" else ""
+            found.append(curves.Panel(f"{name}: {term}", list(some), term, trivial))
+    return found
 
 
 def mean_and_deviation(values: list[float]) -> str:

@@ -42,6 +42,20 @@ def test_a_picture_shows_the_numbers_of_the_log(run):
     assert {"unigram 6.50", "3.00"} <= {text.get_text() for text in figure.axes[0].texts}
 
 
+def test_panels_stand_side_by_side_each_with_its_own_trivial_answer(run):
+    figure = curves.loss_panels([curves.Panel(str(n), [run, run], "masked", trivial) for n, trivial in
+                                 enumerate(("", "masked", "", ""))])  # fmt: skip
+    first, second, *_, fourth, hidden, unused = figure.axes
+    assert [len(axes.lines) for axes in (first, second, fourth)] == [4, 4, 4]  # two runs, two dashed lines
+    assert list(first.lines[0].get_xdata()) == [0, 5, 10, 15, 20]  # type: ignore[arg-type]
+    assert set(first.lines[1].get_ydata()) == {6.5}  # type: ignore[arg-type]
+    assert list(second.lines[1].get_ydata()) == list(second.lines[0].get_ydata())  # type: ignore[arg-type]
+    assert not hidden.get_visible()
+    assert not unused.get_visible()
+    with pytest.raises(BadInput, match="no held-out loss called 'next'"):
+        curves.loss_panels([curves.Panel("bert", [run], "next")])
+
+
 def test_score_curves_show_mean_and_deviation():
     figure = curves.score_curve({"a": {16: [0.1, 0.2, 0.3], 50: [0.5]}}, {16: [0.0], 50: [0.1]})
     (line, caps, _), *_ = figure.axes[0].containers  # type: ignore[misc]

@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -84,6 +84,44 @@ def loss_curves(
     axes.legend(
         frameon=False, labelcolor=INK, loc="upper right", bbox_to_anchor=(1, 1 if place < 0.7 else place - 0.03)
     )
+    return figure
+
+
+class Panel(NamedTuple):
+    """One loss of several runs of a kind: what `loss_panels` draws side by side."""
+
+    title: str
+    runs: Sequence[Run | str | Path]  # one line each
+    term: str
+    trivial: str = ""  # the term that is the trivial answer on the same batches; unsaid, the run's baseline
+
+
+def loss_panels(panels: Sequence[Panel]) -> Figure:
+    """Held-out loss over training time of losses that cannot share an axis, each beside its trivial answer (dashed)."""
+    columns = min(3, len(panels))
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(2.7 * columns, 2.3 * -(-len(panels) // columns)), layout="constrained")
+        grid = figure.subplots(-(-len(panels) // columns), columns, squeeze=False)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            for run, colour in zip(panel.runs, _colours(len(panel.runs)), strict=True):
+                history = run.history if isinstance(run, Run) else read_log(Path(run))
+                judged = [r for r in history if r["kind"] == "held_out" and panel.term in r["terms"]]
+                if not judged:
+                    raise BadInput(f"a run of {panel.title!r} has no held-out loss called {panel.term!r}")
+                x = _numbers(judged, "seconds")
+                axes.plot(x, [r["terms"][panel.term]["loss"] for r in judged], "o-", color=colour, lw=1.6, ms=3)
+                if panel.trivial:
+                    best = [r["terms"][panel.trivial]["loss"] for r in judged]
+                else:
+                    best = [next(r for r in history if r["kind"] == "begin")["baseline"][panel.term]["loss"]] * len(x)
+                axes.plot(x, best, color=FAINT, lw=1.2, ls=(0, (4, 3)))
+            axes.set_title(panel.title, fontsize=10)
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+    figure.supxlabel("seconds of training", color=INK, fontsize=10)
+    figure.supylabel("nats", color=INK, fontsize=10)
     return figure
 
 
