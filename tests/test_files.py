@@ -1,5 +1,6 @@
 """A file or folder is there whole or not at all, whatever call fails."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -68,8 +69,26 @@ def test_a_failed_folder_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_leftovers_of_dead_processes_are_swept(tmp_path: Path):
-    (tmp_path / ".model.999999999.tmp").mkdir()
-    mine = tmp_path / f".model.{os.getpid()}.tmp"
-    mine.mkdir()
-    files.settle(tmp_path / "model")
-    assert [p.name for p in tmp_path.iterdir()] == [mine.name]
+    """What nobody holds a lock on goes; what is being written, and what has another name, stays."""
+    (tmp_path / ".model.0123abcd.tmp").mkdir()
+    (tmp_path / ".model.0123abcd.tmp" / "half").write_text("")
+    for other in (".model.notes.tmp", ".other.0123abcd.tmp"):
+        (tmp_path / other).write_text("")
+    with files.atomic_folder(tmp_path / "model") as new:
+        (new / "a").write_text("")
+        files.settle(tmp_path / "model")
+        files.sweep(tmp_path, "model")
+        assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+            [".model.notes.tmp", ".other.0123abcd.tmp", new.name]
+        )
+    files.sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".model.notes.tmp", "model"]
+    assert (tmp_path / "model" / "a").exists()
+
+
+def test_what_the_system_refuses_is_one_line_with_a_cure():
+    full = OSError(errno.ENOSPC, "No space left on device", "/d/.step-4.0123abcd.tmp/.a.json.0123abcd.tmp")
+    assert files.explained(full) == "/d/step-4/a.json: No space left on device; make room there"
+    assert files.explained(files.named(OSError(errno.EIO, "Input/output error"), Path("a"))).startswith(
+        "a: Input/output"
+    )

@@ -139,7 +139,7 @@ def test_a_full_disk_keeps_the_work(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Growing, "add", full)
-        with pytest.raises(BadInput, match="is full; make room and run the same again"):
+        with pytest.raises(BadInput, match="No space left on device; make room there; then run the same again"):
             run(TEXTS, tmp_path / "new", TOKENIZER)
     said: list[str] = []
     made = run(TEXTS, tmp_path / "new", TOKENIZER, say=said.append)

@@ -1,9 +1,7 @@
 """What the commands share: the application itself, how bad input ends, options that several take, tables."""
 
-import errno
 import re
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +12,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from masklab.errors import BadInput
+from masklab.files import explained
 
 if TYPE_CHECKING:
     from masklab.recipe import Recipe
@@ -30,12 +29,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             fail("interrupted", 130)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                where = error.filename or f"this folder or of {tempfile.gettempdir()} (TMPDIR)"
-                fail(f"the disk of {where} is full; make room and run the same again", 2)
-            if error.filename is None or isinstance(error, BrokenPipeError):
+            if error.errno is None or isinstance(error, BrokenPipeError):
                 raise
-            fail(f"{error.filename}: {error.strerror}", 2)
+            fail(explained(error), 2)
 
 
 def fail(message: str, code: int) -> None:

@@ -63,6 +63,16 @@ class Growing:
         return () if self.width is None else (self.width,)
 
 
+def reserved(path: Path, dtype: np.dtype | str | type, shape: tuple[int, ...]) -> np.memmap:
+    """A new array in a file, mapped into memory. Its room on the disk is taken at once: where a page finds none when it
+    is written, the system ends the process without a word."""
+    made = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return made
+
+
 def open_whole(path: Path, keep: bool) -> FileIO:
     """A file to write to without a buffer: else what is in the buffer when work ends by an error would be written when
     Python throws the buffer away, which may be when the same file is being written anew."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import zstandard
 
-from masklab.corpus.arrays import Growing, open_whole, write_whole
+from masklab.corpus.arrays import Growing, open_whole, reserved, write_whole
 from masklab.corpus.document import Document, tidy
 from masklab.corpus.duplicates import joined, sharing, shingled
 from masklab.corpus.progress import At, Tell
@@ -284,8 +284,8 @@ def groups(work: Work) -> dict[str, Any]:
     (documents,) how many have it for their first. Returned are counts.
     """
     total = work.state["text"]["documents"]
-    roots = np.lib.format.open_memmap(work.scratch / "roots.npy", "w+", "<u4", (total,))
-    sizes = np.lib.format.open_memmap(work.scratch / "sizes.npy", "w+", "<u4", (total,))
+    roots = reserved(work.scratch / "roots.npy", "<u4", (total,))
+    sizes = reserved(work.scratch / "sizes.npy", "<u4", (total,))
     for at in range(0, total, _SLAB):
         roots[at : at + _SLAB] = np.arange(at, min(at + _SLAB, total))
     found: dict[str, Any] = {}

@@ -22,6 +22,7 @@ import numpy as np
 
 from masklab import files
 from masklab.corpus import sentences as sentence_rules
+from masklab.corpus.arrays import reserved
 from masklab.corpus.document import Document
 from masklab.corpus.held_out import choose
 from masklab.corpus.keep_text import Changed, groups, keep_text
@@ -182,7 +183,7 @@ def _split(work: Work, share: float, seed: int, by: str, tell: Tell) -> None:
     found = groups(work)
     roots, sizes, named = (mapped(work.scratch / f"{name}.npy") for name in ("roots", "sizes", "named"))
     digests = np.memmap(work.scratch / "digests.npy", np.uint8, "r", 128, (total, 32)).view(np.ndarray)
-    held = np.lib.format.open_memmap(work.new / "held_out.npy", "w+", bool, (total,))
+    held = reserved(work.new / "held_out.npy", bool, (total,))
     chosen = choose(digests, roots, sizes, share, seed)
     held[chosen] = True
     held.flush()
@@ -333,13 +334,14 @@ def _free(path: Path) -> int:
 
 @contextmanager
 def _room(path: Path) -> Iterator[None]:
-    """A full disk is bad input with a cure."""
+    """A full disk, or one that fails, is bad input with a cure."""
     try:
         yield
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno is None or error.errno == errno.ENOENT:  # a text that is not there any more
             raise
-        raise BadInput(f"the disk of {path} is full; make room and run the same again to go on") from None
+        files.named(error, path)
+        raise BadInput(f"{files.explained(error)}; then run the same again, which goes on where it stopped") from None
 
 
 def _size(count: float) -> str:

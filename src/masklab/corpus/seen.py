@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from masklab.corpus.arrays import reserved
+
 _HELD = 1 << 20  # digests held in memory, 16 MB; as many make the smallest run on disk
 _PARTS = 64  # merging works on so many ranges of digests, one after the other
 
@@ -65,7 +67,7 @@ class Seen:
     def _written(self, parts: Iterable[np.ndarray], size: int) -> tuple[Path, np.ndarray]:
         self._made += 1
         file = self.folder / f"{self._made}.npy"
-        out = np.lib.format.open_memmap(file, "w+", np.uint64, (2, size))
+        out = reserved(file, np.uint64, (2, size))
         at = 0
         for part in parts:
             out[:, at : at + part.shape[1]] = part

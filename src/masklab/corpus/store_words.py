@@ -76,8 +76,8 @@ class WordList:
 class WordPart:
     """The training documents, or the held-out ones, as numbers of words."""
 
-    def __init__(self, folder: Path, name: str, vocabulary: WordList):
-        self.folder, self.name, self.tokenizer = folder, name, vocabulary
+    def __init__(self, folder: Path, name: str, vocabulary: WordList, hash: str):
+        self.folder, self.name, self.tokenizer, self.hash = folder, name, vocabulary, hash
         self.ids = mapped(folder / name / "numbers.npy")  # (n,) int32
         self.documents = mapped(folder / name / "documents.npy")  # (documents + 1,) int64
         self.spellings = mapped(folder / "spellings.npy")  # (words, 50) uint16
@@ -126,7 +126,7 @@ class StoreWords:
     def part(self, name: str, vocabulary: WordList) -> WordPart:
         if name not in PARTS:
             raise BadInput(f"a corpus has no part {name!r}; choose one of: {', '.join(PARTS)}")
-        return WordPart(self.folder, name, vocabulary)
+        return WordPart(self.folder, name, vocabulary, self.hash)
 
     def _held_out(self) -> str:
         return hashlib.sha256(np.packbits(self.store.held_out).tobytes()).hexdigest()

@@ -87,6 +87,8 @@ class Work:
             asked, self.state, self.seconds = kept["asked"], kept["state"], kept["seconds"]
         except (OSError, ValueError, KeyError, TypeError):
             asked = None
+        if not self.new.is_dir():  # it was finished, and killed before its progress was removed
+            asked = None
         if asked == self.asked:
             for left in self.new.rglob(".*.tmp"):  # of files that were being written
                 left.unlink()
@@ -146,4 +148,4 @@ class Work:
     def finish(self) -> None:
         """Put the finished folder in place and remove the rest."""
         files.put_in_place(self.new, self.path)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
