@@ -8,7 +8,7 @@ from masklab.models import hub
 from masklab.models.heads import MaskedLMHead
 from masklab.models.local_start import OFFSETS, Start, start
 from masklab.models.pattern import Layout
-from masklab.models.transformer import Model
+from masklab.models.transformer import CrossAttention, Memory, Model
 
 SHAPE = {"width": 128, "vocabulary": 90, "max_length": 160, "feed_forward": 64}
 
@@ -95,6 +95,27 @@ def test_mpnet_positions_wait_at_zero(make_config):
         assert model.embeddings.positions is not None
         assert model.embeddings.positions.weight.abs().max() == 0
         assert model.embeddings.positions.weight.requires_grad != protect
+
+
+def test_a_decoder_looks_back_at_the_slot_with_the_same_token(make_config, make_rows):
+    """In t5: a sentinel finds the gap that it stands for, from the first step on."""
+    config = make_config("t5", **(SHAPE | {"decoder_layers": 2}))
+    model = Model(config)
+    start(model, Start("local"))
+    inputs = make_rows([[80]], 80)
+    inputs = inputs._replace(tokens=torch.arange(80, dtype=torch.int32).unsqueeze(0))
+    memory = Memory(model.eval()(inputs, layout=Layout("bidirectional", True)).last, inputs)
+    asking = inputs._replace(tokens=inputs.tokens.flip(1))
+    decoder = model.decoder
+    assert decoder is not None
+    cross = decoder.layers[0].cross
+    assert isinstance(cross, CrossAttention)
+    states = decoder.layers[0].cross_norm(decoder.embeddings(asking))  # type: ignore[operator]
+    size = config.head_size
+    query = cross.q(states).view(80, -1, size).transpose(0, 1)
+    key = cross.kv(memory.states)[..., : cross.q.weight.shape[0]].view(80, -1, size).transpose(0, 1)
+    best = (query @ key.mT).argmax(-1)  # (H, T)
+    assert (best == torch.arange(79, -1, -1)).float().mean() > 0.9
 
 
 def test_a_local_start_saves_as_any_model(config, tmp_path):

@@ -5,7 +5,8 @@ that training is free to change and with nothing added to the architecture. Head
 +1, -2, +2, ... from their own. How, depends on where the family keeps positions:
 
 - mpnet, t5: the shared relative bias gets a peak at the offset and falls with distance; the other heads get mild
-  slopes. In t5's decoder all offsets look back.
+  slopes. In t5's decoder all offsets look back, and what it gathers from the encoder starts at the slot that holds the
+  same token: a sentinel finds the gap that it stands for.
 - modernbert: query and key biases, turned by the rotary positions, add sum_k a_k cos(w_k (j - i - offset)) to the
 score. - bert: the position table holds sinusoids, and query and key of the local heads read them, the query turned by
 the offset.
@@ -37,6 +38,7 @@ class Start:
     local_heads    how many heads of the first layer are local; None: all of them, in mpnet half of all
     later_heads    how many heads of each further layer are local (bert, modernbert; mpnet's bias serves all layers)
     peak           what the offset gains in score over far slots; None: 4 in mpnet and t5, 8 in modernbert
+    same           t5's look back: what a slot with the same token gains in score over others
     amplitude      bert: the sinusoids' height in deviations of the token embeddings
     gain           bert: the weight with which query and key read the sinusoids
     protect        bert: the position table stays as it is and token embeddings stay out of its dimensions, else a high
@@ -49,6 +51,7 @@ class Start:
     local_heads: int | None = None
     later_heads: int = 2
     peak: float | None = None
+    same: float = 12.0
     amplitude: float = 3.0
     gain: float = 1.0
     protect: bool = True
@@ -82,6 +85,7 @@ def start(model: Model, settings: Start | None = None) -> None:
         _bias_start(model, settings)
         if model.decoder is not None:
             _bias_start(model.decoder, settings)
+            _look_back_start(model.decoder, settings)
     elif config.family == "modernbert":
         _rotary_start(model, settings)
     else:
@@ -142,6 +146,16 @@ def _bias_start(model: Model, settings: Start) -> None:
     if positions is not None:
         positions.weight.zero_()  # the bias says where; this table may learn the rest
         positions.weight.requires_grad_(not settings.protect)
+
+
+def _look_back_start(decoder: Model, settings: Start) -> None:
+    """t5: query and key of head h are both the dimensions h Dh to (h + 1) Dh, whose product is near Dh or near 0."""
+    gain = math.sqrt(settings.same / decoder.config.head_size)
+    for layer in _blocks(decoder):
+        assert layer.cross is not None
+        query = layer.cross.q.weight  # (H Dh, D)
+        for weight in (query, layer.cross.kv.weight[: len(query)]):
+            weight.mul_(0.1).add_(torch.eye(*weight.shape), alpha=gain)
 
 
 def _rotary_start(model: Model, settings: Start) -> None:

@@ -27,8 +27,13 @@ def recipe(data: str = "", preset: Literal["paper", "tuned"] = "tuned", form: Li
         shape = Config("t5", layers=2, decoder_layers=2, width=128, heads=4, feed_forward=512, max_length=128, pad=1,
                        norm_eps=1e-6, gated=newer, tied=not newer)  # fmt: skip
         made = tuned("t5", shape, data, Start("local"))
-        # Rows of one length: short ones first would leave the later sentinels unseen until the end of the run.
-        return replace(made, objective=SpanCorruption(), batches=replace(made.batches, lengths=((0.0, 128),)))
+        return replace(
+            made,
+            objective=SpanCorruption(),
+            # rows of one length: short ones first would leave the later sentinels unseen until the end of the run
+            batches=replace(made.batches, lengths=((0.0, 128),)),
+            optimizer=replace(made.optimizer, lr=8e-3, embedding_lr=0.02),  # t5's table has deviation 1, not 0.2
+        )
     shape = Config("t5", layers=6, decoder_layers=6, width=512, heads=8, feed_forward=2048, norm_eps=1e-6)
     if newer:
         shape = replace(shape, layers=8, decoder_layers=8, heads=6, key_width=64, feed_forward=1024, gated=True,
