@@ -187,6 +187,7 @@ def _split(work: Work, share: float, seed: int, by: str, tell: Tell) -> None:
     chosen = choose(digests, roots, sizes, share, seed)
     held[chosen] = True
     held.flush()
+    files.sync(work.new / "held_out.npy")
     split: dict[str, Any] = {"near_duplicate_groups": found["near"], "largest_group": found["largest_near"]}
     if text["named"]:
         split["groups"] = {
