@@ -27,6 +27,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from masklab.errors import BadInput
+from masklab.files import atomic_write, sync
 from masklab.word_vectors.compiling import inlined, kernel
 
 COLUMNS = {"word": np.int32, "context": np.int32, "count": np.float32}
@@ -100,7 +101,8 @@ def count(ids: np.ndarray, vocabulary: int, folder: str | Path, *, window: int =
         raise BadInput(f"memory={memory}: give gigabytes, such as 1")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cooccurrences.json").unlink(missing_ok=True)  # written last: counts without it are not finished
+    for old in ("cooccurrences.json", *(run.name for run in folder.glob("run-*-*.bin"))):  # also of one that was killed
+        (folder / old).unlink(missing_ok=True)  # the first is written last: counts without it are not finished
     unit = math.lcm(*range(1, window + 1)) if by_distance and window <= 22 else 2**32 if by_distance else 1
     weights = np.array([0, *(round(unit / d) if by_distance else 1 for d in range(1, window + 1))], np.uint64)
     counters = [_Counter(folder, k, len(ids), vocabulary, weights, symmetric, memory / threads) for k in range(threads)]
@@ -122,7 +124,10 @@ def count(ids: np.ndarray, vocabulary: int, folder: str | Path, *, window: int =
     size, nonzeros, runs = _gather(counters, folder, unit, symmetric)
     result = Cooccurrences(folder, vocabulary, window, symmetric, by_distance, size, nonzeros, runs)
     known = {name: value for name, value in asdict(result).items() if name != "folder"}
-    (folder / "cooccurrences.json").write_text(json.dumps({"version": _VERSION, **known}, indent=2) + "\n", "utf-8")
+    for name in COLUMNS:
+        sync(folder / f"{name}.npy")
+    with atomic_write(folder / "cooccurrences.json", "w") as file:
+        file.write(json.dumps({"version": _VERSION, **known}, indent=2) + "\n")
     return result
 
 
