@@ -1,11 +1,14 @@
 """Tiny models and rows that the tests of this folder share."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
+from masklab.models import attention
 from masklab.models.config import Config, Family
 from masklab.models.pattern import PADDING, Inputs, as_torch, bidirectional
 
@@ -67,3 +70,25 @@ def make_rows():
 @pytest.fixture
 def make_config():
     return tiny
+
+
+@pytest.fixture
+def kernels_of_gpus(monkeypatch: pytest.MonkeyPatch):
+    """On CPUs: flex uncompiled, whose gradient torch then has but forbids; varlen's arithmetic document by document."""
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", by_documents)
+    monkeypatch.setattr(attention, "HALF", (torch.float32, torch.bfloat16, torch.float16))
+
+
+def by_documents(q, k, v, starts, starts_k, longest, longest_k, *, scale, window_size):
+    """What torch.nn.attention.varlen documents, in a loop: (T, H, Dh) each."""
+    assert q.shape == k.shape == v.shape
+    assert starts is starts_k
+    assert longest == longest_k
+    pieces = []
+    for begin, end in itertools.pairwise(starts.tolist()):
+        assert 0 <= end - begin <= longest
+        one = [x[begin:end].transpose(0, 1).float() for x in (q, k, v)]
+        causal = {(-1, 0): True, (-1, -1): False}[window_size]
+        pieces.append(F.scaled_dot_product_attention(*one, is_causal=causal, scale=scale).transpose(0, 1))
+    return torch.cat(pieces).to(q.dtype)

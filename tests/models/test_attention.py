@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from masklab.models import pattern
-from masklab.models.attention import Kernel, attend, choose
+from masklab.models import attention, pattern
+from masklab.models.attention import Documents, Kernel, attend, candidates, choose, documents, fastest, prepared
 from masklab.models.pattern import Layout, visible
 
 PATTERNS = {
@@ -15,7 +15,8 @@ PATTERNS = {
     "prefix": (lambda n: pattern.prefix(n // 2, n), "general"),
 }
 ROWS = {"whole": [[7], [7]], "packed": [[3, 4], [2, 5]], "padded": [[5], [2, 3]]}
-KERNELS: list[Kernel] = ["reference", "plain", "sdpa", "auto"]
+KERNELS: list[Kernel] = ["reference", "plain", "sdpa", "auto", "varlen", "flex"]
+pytestmark = pytest.mark.usefixtures("kernels_of_gpus")
 
 
 def textbook(q, k, v, seen, bias):
@@ -45,14 +46,17 @@ def test_equal_to_the_textbook(kernel, name, which, biased, make_rows):
     q, k, v = (torch.randn(2, 3, 7, 8, requires_grad=True) for _ in range(3))
     bias = torch.randn(3, 7, 7, requires_grad=True) if biased else None
     learned = [x for x in (q, k, v, bias) if x is not None]
-    towards = torch.randn(2, 3, 7, 8)
+    # to varlen padding is a document like others, causal too; nobody reads what it gathers
+    counted = ((inputs.document >= 0) | (kernel != "varlen"))[:, None, :, None]
+    towards = torch.randn(2, 3, 7, 8) * counted
 
     def run(kernel: Kernel, layout: Layout):
         out = attend(q, k, v, inputs, inputs, bias, layout=layout, kernel=kernel)
         return out, torch.autograd.grad((out * towards).sum(), learned)
 
     out, gradients = run(kernel, layout_of(kind, which))
-    torch.testing.assert_close(out, textbook(q, k, v, visible(inputs, inputs), bias), atol=2e-6, rtol=1e-5)
+    expected = textbook(q, k, v, visible(inputs, inputs), bias)
+    torch.testing.assert_close(out * counted, expected * counted, atol=2e-6, rtol=1e-5)
     _, expected = run("reference", Layout("general", False))  # the general rule, no shortcut
     for ours, theirs in zip(gradients, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=5e-6, rtol=1e-5)
@@ -99,12 +103,98 @@ def test_across(kernel, make_rows):
     assert all(torch.isfinite(x.grad).all() for x in (q, k, v) if x.grad is not None)
 
 
-def test_auto_is_chosen_by_device_and_dtype_alone():
+def test_auto_is_chosen_by_device_dtype_and_layout_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(attention, "HALF", (torch.bfloat16, torch.float16))
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert choose("auto", cpu, torch.bfloat16) == "plain"
     assert choose("auto", cpu, torch.float32) == "sdpa"
-    assert choose("auto", gpu, torch.bfloat16) == "sdpa"
     assert choose("reference", cpu, torch.bfloat16) == "reference"
+    for capability, packed, general in (((9, 0), "varlen", "flex"), ((7, 5), "sdpa", "sdpa")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        assert choose("auto", gpu, torch.float16, Layout("bidirectional")) == packed
+        assert choose("auto", gpu, torch.float16, Layout("causal")) == packed
+        assert choose("auto", gpu, torch.float16, Layout("bidirectional", full=True)) == "sdpa"
+        assert choose("auto", gpu, torch.float16, Layout("bidirectional"), biased=True) == general
+        assert choose("auto", gpu, torch.float16, Layout("general")) == general
+        assert choose("auto", gpu, torch.float32, Layout("general")) == "sdpa"
+
+
+@pytest.mark.parametrize("slow", ["plain", "sdpa"])
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_fastest_kernel_is_taken_but_not_for_little(slow, biased, monkeypatch: pytest.MonkeyPatch):
+    """The clock is this test's: the slow kernel takes twice as long, or a tenth longer."""
+    clock, real = [0.0], attention.weigh
+
+    def weigh(*arguments, kernel, **more):
+        clock[0] += factor if kernel == slow else 1.0
+        return real(*arguments, kernel=kernel, **more)
+
+    monkeypatch.setattr(attention, "weigh", weigh)
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    shape = {"rows": 4, "length": 16, "heads": 2, "head_size": 8, "biased": biased}
+    cpu, layout = torch.device("cpu"), Layout("bidirectional")
+    for dtype in (torch.float32, torch.bfloat16):
+        rule, other = candidates(cpu, dtype, layout, biased)
+        factor = 2.0
+        assert fastest(cpu, dtype, layout, **shape) == (other if slow == rule else rule)
+        factor = 1.1
+        assert fastest(cpu, dtype, layout, **shape) == rule
+
+
+def test_a_measurement_draws_no_random_numbers():
+    before = torch.get_rng_state()
+    fastest(torch.device("cpu"), torch.float32, Layout("causal"), rows=2, length=8, heads=1, head_size=4, biased=True)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_where_documents_begin(make_rows):
+    found = documents(make_rows([[3, 4], [2, 3]], 7, pattern.causal), causal=True)
+    assert found.starts[:6].tolist() == [0, 3, 7, 9, 12, 14]  # the last two slots are padding
+    assert found.starts.dtype == torch.int32
+    assert len(found.starts) == 65
+    assert (found.starts[5:] == 14).all()
+    assert (found.longest, found.causal) == (7, True)
+    assert len(documents(make_rows([[1] * 40, [1] * 40], 40)).starts) == 129
+
+
+def test_varlen_leaves_to_a_mask_what_it_cannot_do(make_rows):
+    inputs, bias = make_rows([[3, 4]], 7), torch.zeros(2, 7, 7)
+    packed = Layout("bidirectional")
+    assert isinstance(prepared("varlen", inputs, None, packed, torch.bfloat16), Documents)
+    assert isinstance(prepared("varlen", inputs, bias, packed, torch.bfloat16), torch.Tensor)
+    assert isinstance(prepared("varlen", inputs, None, Layout("general"), torch.bfloat16), torch.Tensor)
+    assert isinstance(prepared("varlen", inputs, None, packed, torch.float64), torch.Tensor)
+
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@CUDA
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("kernel", ["sdpa", "varlen", "flex"])
+def test_equal_to_the_reference_on_the_gpu(kernel, name, biased, make_rows, monkeypatch: pytest.MonkeyPatch):
+    """The real kernels, in bfloat16: values and gradients near the reference, nothing from another document."""
+    monkeypatch.undo()
+    builder, kind = PATTERNS[name]
+    inputs = pattern.as_torch(make_rows([[70, 90, 90], [30, 226]], 256, builder), "cuda")
+    tensors = [torch.randn(2, 4, 256, 32, device="cuda", dtype=torch.bfloat16) for _ in range(4)]
+    q, k, v, towards = (x.requires_grad_() for x in tensors)
+    bias = torch.randn(4, 256, 256, device="cuda", requires_grad=True) if biased else None
+    learned = [x for x in (q, k, v, bias) if x is not None]
+    owned = (inputs.document >= 0)[:, None, :, None]  # of padding nobody reads anything
+
+    def run(kernel: Kernel):
+        out = attend(q, k, v, inputs, inputs, bias, layout=Layout(kind), kernel=kernel)
+        return [out.float() * owned, *torch.autograd.grad((out * towards * owned).sum(), learned)]
+
+    for ours, theirs in zip(run(kernel), run("reference"), strict=True):
+        assert (ours.float() - theirs.float()).norm() < 0.02 * theirs.float().norm()
+    out = attend(q, k, v, inputs, inputs, bias, layout=Layout(kind), kernel=kernel)
+    seen = visible(inputs, inputs)[0, 0]
+    for i in (0, 69, 70, 159, 249):
+        into = torch.autograd.grad(out[0, :, i].float().sum(), (k, v), retain_graph=True)
+        assert not torch.stack([x[0].abs().sum((0, 2)) for x in into]).sum(0)[~seen[i]].any()
 
 
 def test_bf16_stays_near_the_reference(make_rows):

@@ -86,15 +86,25 @@ def test_packed_rows_are_their_documents(config, kernel, name, make_rows):
         assert ((into[0].abs().sum(-1) != 0) == reach[i]).all()
 
 
-@pytest.mark.parametrize("kernel", ["plain", "sdpa", "auto"])
+@pytest.mark.usefixtures("kernels_of_gpus")
+@pytest.mark.parametrize("kernel", ["plain", "sdpa", "auto", "varlen", "flex"])
 def test_kernels_agree(config, kernel, make_rows):
-    inputs, layout = make_rows([[6, 6], [9]], 12, pad=config.pad), Layout("bidirectional")
+    """Values and gradients, at all slots and at those asked; attentions that are kept; with dropout, which two lack."""
+    inputs, layout = make_rows([[6, 6], [9, 3]], 12, pad=config.pad), Layout("bidirectional")
     reference = model_of(config, "reference")
     other = Model(reference.config, kernel)
     other.load_state_dict(reference.state_dict())
-    torch.testing.assert_close(
-        other(inputs, layout=layout).last, reference(inputs, layout=layout).last, atol=5e-6, rtol=1e-5
-    )
+    for at in (None, torch.tensor([[0, 7], [11, 8]])):
+        ours, theirs = (model(inputs, layout=layout, at=at).last for model in (other, reference))
+        torch.testing.assert_close(ours, theirs, atol=5e-6, rtol=1e-5)
+        gradients = [torch.autograd.grad(x.square().sum(), list(model.parameters()))
+                     for x, model in ((ours, other), (theirs, reference))]  # fmt: skip
+        for mine, expected in zip(*gradients, strict=True):
+            torch.testing.assert_close(mine, expected, atol=1e-4, rtol=1e-4)
+    kept = [model(inputs, layout=layout, keep=("attentions",)).attentions for model in (other, reference)]
+    torch.testing.assert_close(kept[0], kept[1], atol=1e-5, rtol=1e-5)
+    dropping = Model(replace(config, dropout=0.0, attention_dropout=0.5), kernel)
+    assert not torch.equal(*(dropping(inputs, layout=layout).last for _ in range(2)))
     with torch.autocast("cpu", torch.bfloat16):
         near = other(inputs, layout=layout).last
     assert (near - reference(inputs, layout=layout).last).abs().max() < 0.2

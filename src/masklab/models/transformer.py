@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from masklab.models.attention import Kernel, across, additive, choose, compute_dtype, weigh
+from masklab.models.attention import Kernel, Seen, across, additive, choose, compute_dtype, prepared, weigh
 from masklab.models.config import Config
 from masklab.models.embeddings import Embeddings, SharedEmbeddings
 from masklab.models.linear import Projection, draw
@@ -44,10 +44,10 @@ class Cache:
 
 
 class Context(NamedTuple):
-    """What all layers share in one forward: the kernel, what to add to scores, and cos/sin of the slots."""
+    """What all layers share in one forward: the kernel, what it must know of the pattern, and cos/sin of the slots."""
 
     kernel: Kernel
-    add: Tensor | None  # broadcastable to (B, H, Tq, T)
+    seen: Seen  # a tensor to add to the scores broadcasts to (B, H, Tq, T)
     turn: Tensor | None  # (2, T, 1, Dh) for keys
     query_turn: Tensor | None  # the same for the slots that ask
     keep: bool = False
@@ -101,7 +101,7 @@ class Attention(nn.Module):
             q.transpose(1, 2),
             k.transpose(1, 2),
             v.transpose(1, 2),
-            context.add,
+            context.seen,
             kernel=context.kernel,
             dropout=self.dropout if self.training else 0.0,
             keep=context.keep,
@@ -286,7 +286,9 @@ class Model(nn.Module):
     ) -> tuple[Context, Context]:
         """What all layers share, and what the last one needs instead if it asks only at some slots."""
         config, dtype, length = self.config, compute_dtype(x), x.shape[1]
-        kernel = choose(self.kernel, x.device, dtype)
+        kernel = choose(self.kernel, x.device, dtype, layout, self.relative_bias is not None)
+        if kernel in ("varlen", "flex") and (keep or (self.training and config.attention_dropout)):
+            kernel = "sdpa"  # those two neither keep weights nor drop any
         back = None if memory is None else memory.states
         look = None if memory is None else across(inputs, memory.inputs, dtype)[0]
         bias = turn = None
@@ -300,9 +302,9 @@ class Model(nn.Module):
             bias = self.relative_bias(length).to(dtype)  # (H, T, T)
         elif config.pre_norm:
             turn = rotary_table(length, config.head_size, config.theta, x.device).unsqueeze(2)
-        needs_all = at is None or config.layers > 1
-        add = additive(inputs, inputs, bias, layout, dtype) if needs_all else None
-        context = Context(kernel, add, turn, turn, keep, back, look)
+        needs_all = at is None or len(self.layers) > 1
+        seen = prepared(kernel, inputs, bias, layout, dtype) if needs_all else None
+        context = Context(kernel, seen, turn, turn, keep, back, look)
         if at is None:
             return context, context
         look = None if memory is None else across(at_places(inputs, at), memory.inputs, dtype)[0]
