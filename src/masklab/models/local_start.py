@@ -38,7 +38,7 @@ class Start:
     local_heads    how many heads of the first layer are local; None: all of them, in mpnet half of all
     later_heads    how many heads of each further layer are local (bert, modernbert; mpnet's bias serves all layers)
     peak           what the offset gains in score over far slots; None: 4 in mpnet and t5, 8 in modernbert
-    same           t5's look back: what a slot with the same token gains in score over others
+    same           t5's look back: what a slot with the same token gains in score over others; 0: random
     amplitude      bert: the sinusoids' height in deviations of the token embeddings
     gain           bert: the weight with which query and key read the sinusoids
     protect        bert: the position table stays as it is and token embeddings stay out of its dimensions, else a high
@@ -85,7 +85,8 @@ def start(model: Model, settings: Start | None = None) -> None:
         _bias_start(model, settings)
         if model.decoder is not None:
             _bias_start(model.decoder, settings)
-            _look_back_start(model.decoder, settings)
+            if settings.same:
+                _look_back_start(model.decoder, settings)
     elif config.family == "modernbert":
         _rotary_start(model, settings)
     else:
