@@ -4,13 +4,15 @@ rates = rounds({"gensim": theirs, "masklab": ours})  # each measures itself once
 report(rates, "masklab")
 """
 
+import json
 import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +34,28 @@ def rounds(
         shown = "  ".join(f"{name} {values[-1]:,.4g}" for name, values in found.items())
         print(f"  round {number + 1} of {rounds}: {shown} {unit}", flush=True)
     return found
+
+
+class Notes:
+    """One JSON line for each measurement, written as it ends; what is there already is not measured again."""
+
+    def __init__(self, path: str | None):
+        self.path = path
+        lines = Path(path).read_text("utf-8").splitlines() if path and os.path.exists(path) else []
+        self.known = {self._key(record["what"]): record for record in map(json.loads, lines)}
+
+    def get(self, what: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if self._key(what) not in self.known:
+            record = {"what": what, **measure()}
+            self.known[self._key(what)] = record
+            if self.path:
+                with open(self.path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(record) + "\n")
+        return self.known[self._key(what)]
+
+    @staticmethod
+    def _key(what: dict[str, Any]) -> str:
+        return json.dumps(what, sort_keys=True)
 
 
 class Ratio(NamedTuple):

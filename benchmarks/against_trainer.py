@@ -16,7 +16,6 @@ file holds are not repeated, so a run that was stopped goes on.
 
 import argparse
 import itertools
-import json
 import multiprocessing
 import os
 import tempfile
@@ -29,7 +28,7 @@ from typing import Any
 import _trainer
 import numpy as np
 import torch
-from _rounds import ratio, report
+from _rounds import Notes, ratio, report
 from _trainer import LENGTH, Setting
 
 from masklab import recipe as recipes
@@ -89,28 +88,6 @@ def our_loss(made: Recipe, seconds: float) -> dict[str, Any]:
 def empty(made: Recipe, folder: str) -> None:
     """The same shape as a folder of transformers, for its config.json."""
     build(replace(made, embeddings="random")).write_model(Path(folder))
-
-
-class Notes:
-    """One JSON line for each measurement, written as it ends; what is there already is not measured again."""
-
-    def __init__(self, path: str | None):
-        self.path = path
-        lines = Path(path).read_text("utf-8").splitlines() if path and os.path.exists(path) else []
-        self.known = {self._key(record["what"]): record for record in map(json.loads, lines)}
-
-    def get(self, what: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if self._key(what) not in self.known:
-            record = {"what": what, **measure()}
-            self.known[self._key(what)] = record
-            if self.path:
-                with open(self.path, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
-        return self.known[self._key(what)]
-
-    @staticmethod
-    def _key(what: dict[str, Any]) -> str:
-        return json.dumps(what, sort_keys=True)
 
 
 def side() -> ProcessPoolExecutor:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from masklab.cli import app
@@ -63,6 +64,10 @@ BAD = [
     (["pretrain", "mine.py", "--data", "c", "--out", "r"], "mine.py: no such file"),
     (["pretrain", "bert", "--data", "c", "--out", "r", "--mix", "g=much"], "--mix much: write a number"),
     (["pretrain", "bert", "--data", "c", "--out", "r", "--mix", "g=0.1", "--smoothing", "0.5"], "without a share"),
+    (["init", "bert", "r", "--local"], "--data STORE or --tokenizer FILE"),
+    (["init", "bert", "r", "--data", "nowhere"], "masklab prepare"),
+    (["init", "bert", "r", "--tokenizer", "./nowhere"], "nowhere"),
+    (["init", "modernbert", "r", "--local", "--tokenizer", "./nowhere", "model.biases=None"], "True or False"),
     (["resume", "nowhere"], "no recipe.json"),
     (["pretrain", "--again", "nowhere", "--out", "r"], "no recipe.json"),
     (["evaluate", "./nowhere"], "no such folder"),
@@ -97,6 +102,24 @@ def test_a_run_and_what_can_be_done_with_it(run, store, tmp_path):
     assert "masked" in call("evaluate", run).stdout
     assert (run / "tensorboard").is_dir()
     assert json.loads((run / "log.jsonl").read_text("utf-8").splitlines()[-1])["kind"] == "end"
+
+
+def test_a_start_is_written_and_trained_on(store, tmp_path):
+    start = tmp_path / "start"
+    done = call("init", "bert", start, "--local", "--data", store.path, *SMALL[:4])
+    assert done.exit_code == 0, done.output
+    assert "token vectors from counts" in done.stdout
+    assert "BertForMaskedLM" in done.stdout
+    on = ["--data", store.path, "--out", tmp_path / "run", "--steps", "2", f"start={start}", "embeddings=random"]
+    done = call("pretrain", "bert", *on, *SMALL[4:])
+    assert done.exit_code == 0, done.output
+    trained, began = (load_file(folder / "model.safetensors") for folder in (tmp_path / "run" / "model", start))
+    position = "bert.embeddings.position_embeddings.weight"
+    assert torch.equal(trained[position], began[position]), "protected"
+    assert {name: x.shape for name, x in trained.items()} == {name: x.shape for name, x in began.items()}
+    alone = call("init", "mpnet", tmp_path / "random", "--tokenizer", store.folder, *SMALL[:4])
+    assert alone.exit_code == 0, alone.output
+    assert "random start." in alone.stdout
 
 
 def test_fill_from_arguments_and_from_stdin(run):

@@ -88,7 +88,9 @@ EncodingErrors = Annotated[
 ]
 
 
-def recipe_as_asked(name: str, data: str, preset: str | None, budget: Any, changes: list[str]) -> "Recipe":
+def recipe_as_asked(
+    name: str, data: str, preset: str | None, budget: Any, changes: list[str], needs_data: bool = True
+) -> "Recipe":
     """The recipe as the options make it. A change that names an argument of the recipe's function is given to it."""
     import ast
     import inspect
@@ -109,7 +111,7 @@ def recipe_as_asked(name: str, data: str, preset: str | None, budget: Any, chang
     if budget is not None:
         made = replace(made, budget=budget)
     made = override(made, [change for change in changes if change.partition("=")[0] not in takes])
-    if not made.data:
+    if needs_data and not made.data:
         raise BadInput("no corpus: give --data and the folder that `masklab prepare` made")
     return made
 

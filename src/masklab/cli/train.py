@@ -184,6 +184,60 @@ def finetune(
 
 
 @app.command()
+def init(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or the path of your own .py file.", metavar="RECIPE")],
+    folder: Annotated[Path, typer.Argument(help="A new folder for the model.", metavar="FOLDER")],
+    changes: Changes = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Heads look at their neighbours from the first step (docs/learning.md).")
+    ] = False,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A prepared corpus: its vocabulary, and with --local token vectors from counts.",
+            metavar="STORE",
+        ),
+    ] = "",
+    tokenizer: Annotated[
+        str, typer.Option(help="Or a vocabulary alone: a tokenizer.json, a folder with one, or a hub name.")
+    ] = "",
+    preset: Annotated[
+        Literal["paper", "tuned"] | None,
+        typer.Option(help="Whose shape: the paper's, or the small tuned one.", show_default="the recipe's own"),
+    ] = None,
+) -> None:
+    """Write a new, untrained model as a folder from which transformers' Trainer, or any other tool, can start.
+
+    For example:
+
+    ```
+    masklab init bert --local --data corpus start
+    masklab init bert --local --tokenizer bert-base-uncased --preset paper start
+    masklab init mpnet --local --data corpus start model.layers=4 model.width=256 model.feed_forward=1024
+    ```
+
+    Without --local the weights are random, as the class draws them. The folder's README.md says how to train it.
+    """
+    from masklab.models import hub
+    from masklab.training import initial
+
+    if bool(data) == bool(tokenizer):
+        raise BadInput("a model needs a vocabulary: give --data STORE or --tokenizer FILE, one of them")
+    first = [f"initial.kind={'local' if local else 'random'}"]
+    if local and data:
+        first.append("embeddings=cooccurrence")
+    else:
+        first += ["embeddings=random", "initial.embedding_std=None"]  # the presets' deviation is for counted vectors
+    made = recipe_as_asked(recipe, data, preset, None, [*first, *(changes or [])], needs_data=False)
+    initial.write(made, folder, tokenizer)
+    what = "local start" if local else "random start"
+    if made.embeddings == "cooccurrence":
+        what += ", token vectors from counts"
+    print(f"{folder}: {what}. {hub.opened_by(folder).replace('`', '')}")
+    print(f"How to train it: {folder / 'README.md'}")
+
+
+@app.command()
 def recipes(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="One recipe, with all its numbers and how its parameters are counted.")

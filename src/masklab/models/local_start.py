@@ -184,6 +184,8 @@ def _sinusoid_start(model: Model, settings: Start, std: float) -> None:
     config, tables = model.config, model.embeddings
     assert tables.positions is not None
     assert tables.segments is not None
+    if config.inner:
+        raise BadInput("initial.kind=local: heads compare positions as the table holds them; set model.inner=0")
     size, half = config.head_size, config.head_size // 2
     # irregular: evenly spaced frequencies alias, so that heads would also look 2 * half slots away
     w = 0.97 * math.pi * (0.6180339887 * torch.arange(1, half + 1) % 1.0)  # (Dh / 2,)
@@ -209,6 +211,13 @@ def _sinusoid_start(model: Model, settings: Start, std: float) -> None:
             table.weight.register_post_accumulate_grad_hook(_Keep(2 * half))
         else:
             table.weight[:, : 2 * half] *= 0.1
+
+
+def protected(config: Config, settings: Start) -> int:
+    """How many dimensions of the embeddings belong to the position table alone: (bert, electra), else 0."""
+    if settings.kind != "local" or not settings.protect or config.family not in ("bert", "electra"):
+        return 0
+    return config.head_size // 2 * 2
 
 
 class _Keep:
