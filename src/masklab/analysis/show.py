@@ -175,13 +175,13 @@ def show(what: Recipe | Run | str | Path, step: int = 0) -> Look:
     if step < 0:
         raise BadInput(f"step {step}: steps are counted from 0")
     source = open_sources(recipe, "train", start_tokenizer(recipe))
-    progress = _progress(what, source)
+    progress = progress_of(what, source)
     if progress.steps is not None and step >= progress.steps:
         raise BadInput(f"step {step}: the run has {progress.steps:,} steps, counted from 0")
     return Look(recipe, source, step, progress.at(step), batch_at(recipe, source, step, progress))
 
 
-def _progress(what: Recipe | Run, source: Any) -> Progress:
+def progress_of(what: Recipe | Run, source: Any) -> Progress:
     """The run's clock as far as it is known; a recipe by the clock that never ran stands at its beginning."""
     recipe = what.recipe if isinstance(what, Run) else what
     milestones: list[int] = []

@@ -128,6 +128,9 @@ def show(
     data: Data = "",
     step: Annotated[int, typer.Option(help="Which step, from 0.", min=0)] = 0,
     rows: Annotated[int, typer.Option(help="So many rows of it.", min=1)] = 2,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Instead: where the time of such steps goes; takes some ten seconds.")
+    ] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page for the browser instead.")] = None,
 ) -> None:
     """Show the very batch that training reads at a step: pieces, masks, answers, segments, who sees whom.
@@ -137,7 +140,11 @@ def show(
     ```
     masklab show bert --data corpus
     masklab show runs/first --step 100 --html batch.html
+    masklab show runs/first --profile
     ```
+
+    With --profile: how long a step waits for data and spends on embedding, attention, feed-forward, head and optimizer,
+    how much arithmetic each asks for and what share of this machine's peak that is, tokens a second, memory.
     """
     from masklab.analysis.opened import is_run, open_run
     from masklab.analysis.show import show as run
@@ -147,12 +154,17 @@ def show(
     if is_run(what):
         opened = open_run(what, data)
         opened.recipe = override(opened.recipe, changes or [])
-        look = run(opened, step)
     else:
-        look = run(recipe_as_asked(what, data, None, None, changes or []), step)
+        opened = recipe_as_asked(what, data, None, None, changes or [])
+    if profile:
+        from masklab.analysis.profile import profile as measure
+
+        look = measure(opened, step)
+    else:
+        look = run(opened, step)
     if html is None:
-        look.print(Console(highlight=False), rows)
+        look.print(Console(highlight=False), *(() if profile else (rows,)))
     else:
         with atomic_write(html, "w") as file:
-            file.write(look.page(max(rows, 8)))
+            file.write(look.page(*(() if profile else (max(rows, 8),))))
         print(f"written to {html}")
