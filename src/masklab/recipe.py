@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from masklab.errors import BadInput
+from masklab.models.attention import Kernel
 from masklab.models.local_start import Start
 from masklab.models.own import Shape
 from masklab.training.optim import Optimizer
+from masklab.training.precision import Precision
 from masklab.training.schedule import Budget, Schedule
 
 
@@ -58,6 +60,7 @@ class Checkpoints:
     every: float = 300.0  # seconds of training between two
     steps: int | None = None  # or every so many steps
     keep: int = 2  # the last so many stay
+    sharded: bool = False  # each process writes its part of the training state, instead of the first one all of it
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,11 @@ class Recipe:
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     seed: int = 0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: int = 0  # 0: all cores
+    precision: Precision = "auto"
+    attention: Kernel = "auto"  # auto: the kernel that measures fastest when the run begins
+    compile: bool | None = None  # torch.compile for the layers; None: on GPUs, for five minutes or more
+    threads: int = 0  # of each process; 0: all cores, divided among the processes of a machine
+    sharding: Literal["none", "full"] = "none"  # full: several processes divide weights and optimizer state (FSDP2)
     log_every: int = 10  # steps that one line of the log sums up
 
     def __post_init__(self) -> None:

@@ -460,8 +460,7 @@ def _overfit(data: str, steps: int) -> Finding:
     batch = micro_batches(recipe.objective, session.source, seed=0, first_row=0, rows=4, length=length)
     losses = []
     for step in range(steps):
-        sums: dict[str, list[float]] = {"masked": [0.0, 0], "hidden": [0.0, 0]}
-        one_step(session, batch, step, min(1.0, (step + 1) / 5), sums)
+        _, sums = one_step(session, batch, step, min(1.0, (step + 1) / 5))
         losses.append(sums["masked"][0] / max(1, sums["masked"][1]))
     level: Level = "good" if losses[-1] < 0.5 * losses[0] else "bad" if steps >= 20 else "look"
     return Finding(

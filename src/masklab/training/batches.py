@@ -2,7 +2,7 @@
 
 An objective turns one row of a source into an Example on the host, with all the random numbers it will need; a batch is
 the examples that a stateless permutation puts at that step. Losses come back as sums and counts, never as means, so
-that micro-batches (and later ranks) add up to the same step.
+that micro-batches, and the processes that share each of them, add up to the same step.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from masklab.models.pattern import PADDING, Inputs, Layout
 from masklab.models.transformer import Model
 from masklab.rng import integer, rng, shuffled
+from masklab.training.distributed import ALONE, World
 from masklab.training.mixture import Mixture
 
 IGNORE = -100  # the target of a slot that asks for nothing, as in torch's cross_entropy
@@ -183,14 +184,17 @@ def micro_batches(
     length: int,
     accumulate: int = 1,
     progress: float = 0.0,
+    world: World = ALONE,
 ) -> list[Batch]:
     """The step that starts at row `first_row` of the endless shuffled stream of `source`, in `accumulate` parts.
 
+    Of each part, the rows that are this process's: those of all processes together are what one alone would read.
     `source` is what an objective opens, or a Mixture of several. Each epoch is a permutation of its own; the random
     numbers of a row belong to its place in the stream, so neither the batch size nor the number of micro-batches
     changes what a row looks like.
     """
-    places = np.arange(first_row, first_row + rows)
+    parts = [np.array_split(part, world.ranks)[world.rank] for part in np.array_split(np.arange(rows), accumulate)]
+    places = first_row + np.concatenate(parts)
     if isinstance(source, Mixture):
         which, inner = source.divide(places)
         sources = source.sources
@@ -209,6 +213,5 @@ def micro_batches(
         for k, i, place in zip(which, index, places, strict=True)
     ]
     kind = getattr(objective, "kind", "bidirectional")
-    return [
-        collate([built[i] for i in part], kind) for part in np.array_split(np.arange(rows), accumulate) if len(part)
-    ]
+    one = iter(built)
+    return [collate([next(one) for _ in part], kind) for part in parts if len(part)]

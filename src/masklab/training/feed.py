@@ -7,11 +7,13 @@ from typing import Any
 
 from masklab.recipe import Recipe
 from masklab.training.batches import Batch, micro_batches
+from masklab.training.distributed import ALONE, World
 from masklab.training.schedule import Progress, length_at
 
 
-def batch_at(recipe: Recipe, source: Any, step: int, progress: Progress) -> list[Batch]:
-    """The micro-batches of one step of a run: a function of (recipe, step) and of nothing that happened before."""
+def batch_at(recipe: Recipe, source: Any, step: int, progress: Progress, world: World = ALONE) -> list[Batch]:
+    """The micro-batches of one step of a run, as far as this process reads them: a function of (recipe, step) and of
+    nothing that happened before."""
     now = progress.at(step)
     begin, length = length_at(recipe.batches.lengths, now)
     rows = recipe.batches.tokens // length
@@ -24,23 +26,25 @@ def batch_at(recipe: Recipe, source: Any, step: int, progress: Progress) -> list
         length=length,
         accumulate=recipe.batches.accumulate,
         progress=now,
+        world=world,
     )
 
 
 class Feed:
     """`next()` gives the batches of the next step; at most two steps are ready at a time."""
 
-    def __init__(self, recipe: Recipe, source: Any, progress: Progress, first: int):
+    def __init__(self, recipe: Recipe, source: Any, progress: Progress, first: int, world: World = ALONE):
         self.waited = 0.0
         self._ready: queue.Queue[list[Batch] | BaseException] = queue.Queue(maxsize=2)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(recipe, source, progress, first), daemon=True)
+        arguments = (recipe, source, progress, first, world)
+        self._thread = threading.Thread(target=self._work, args=arguments, daemon=True)
         self._thread.start()
 
-    def _work(self, recipe: Recipe, source: Any, progress: Progress, step: int) -> None:
+    def _work(self, recipe: Recipe, source: Any, progress: Progress, step: int, world: World) -> None:
         try:
             while not self._stop.is_set():
-                self._put(batch_at(recipe, source, step, progress))
+                self._put(batch_at(recipe, source, step, progress, world))
                 step += 1
         except BaseException as error:  # handed to the loop, which raises it
             self._put(error)

@@ -2,10 +2,11 @@
 
 AdamW: Loshchilov and Hutter 2019. Muon: Jordan 2024, "Muon: an optimizer for hidden layers in neural networks"; the
 update of a matrix is its momentum made orthogonal by five Newton-Schulz steps. A fused weight (query, key and value in
-one matrix) is several matrices to Muon, each orthogonal for itself.
+one matrix) is several matrices to Muon, each orthogonal for itself. Of several processes each turns its share of the
+matrices; where weights are divided, each moves the rows that it holds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim._muon import _adjust_lr
 
 from masklab.errors import BadInput
+from masklab.training.distributed import ALONE, World, held
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,23 @@ class Optimizer:
 
 
 class Muon(torch.optim.Muon):
-    """`torch.optim.Muon` with all matrices of one shape turned in one product: the same update, half the time."""
+    """`torch.optim.Muon` with all matrices of one shape turned in one product: the same update, half the time.
+
+    parts: of a weight in which several matrices are stacked, how many. rows: of a weight of which this process holds
+    but its share, how many it has in all.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        *,
+        parts: Mapping[Any, int] | None = None,
+        rows: Mapping[Any, int] | None = None,
+        world: World = ALONE,
+        **settings: Any,
+    ):
+        super().__init__(params, **settings)
+        self.parts, self.rows, self.world = parts or {}, rows or {}, world
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
@@ -48,15 +66,33 @@ class Muon(torch.optim.Muon):
             for buffer, gradient in zip(buffers, gradients, strict=True):
                 buffer.lerp_(gradient, 1 - momentum)
             nesterov = momentum if group["nesterov"] else 1.0
-            shapes: dict[torch.Size, list[int]] = {}
-            for i, parameter in enumerate(parameters):
-                shapes.setdefault(parameter.shape, []).append(i)
-            for shape, members in shapes.items():
-                stacked = torch.stack([gradients[i].lerp(buffers[i], nesterov) for i in members])
-                turned = orthogonal(stacked, group["ns_coefficients"], group["ns_steps"], group["eps"])
-                rate = _adjust_lr(lr, group["adjust_lr_fn"], shape)
-                for i, update in zip(members, turned, strict=True):
-                    parameters[i].mul_(1 - lr * group["weight_decay"]).add_(update, alpha=-rate)
+            moves = [gradient.lerp(buffer, nesterov) for gradient, buffer in zip(gradients, buffers, strict=True)]
+            if self.rows and moves:
+                moves = self.world.whole(moves, [self.rows[p] for p in parameters])
+            matrices = [move.chunk(self.parts.get(p, 1)) for p, move in zip(parameters, moves, strict=True)]
+            turned = iter(self._turned([matrix for some in matrices for matrix in some], group))
+            for parameter, some in zip(parameters, matrices, strict=True):
+                update = torch.cat([next(turned) for _ in some])
+                if self.rows:
+                    update = update[self.world.share(len(update))]
+                rate = _adjust_lr(lr, group["adjust_lr_fn"], some[0].shape)
+                parameter.mul_(1 - lr * group["weight_decay"]).add_(update, alpha=-rate)
+
+    def _turned(self, matrices: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """Each of them made orthogonal; in the same order."""
+        shapes: dict[torch.Size, list[int]] = {}
+        for i, matrix in enumerate(matrices):
+            shapes.setdefault(matrix.shape, []).append(i)
+        found = list(matrices)
+        for members in shapes.values():
+            stacked = torch.stack([matrices[i] for i in members]).bfloat16()
+            for i, one in zip(members, self.world.divided(stacked, lambda x: _turn(x, group)), strict=True):
+                found[i] = one
+        return found
+
+
+def _turn(x: Tensor, group: dict[str, Any]) -> Tensor:
+    return orthogonal(x, group["ns_coefficients"], group["ns_steps"], group["eps"])
 
 
 def orthogonal(x: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
@@ -76,26 +112,24 @@ def orthogonal(x: Tensor, coefficients: tuple[float, float, float], steps: int, 
 class Optimizers:
     """AdamW and Muon as one: `step(factor)` scales every rate, and the state is a flat dict of named tensors."""
 
-    def __init__(self, model: nn.Module, heads: nn.Module, settings: Optimizer):
-        self.settings = settings
-        self.parameters = {f"{prefix}.{n}": p for prefix, m in (("model", model), ("heads", heads))
-                           for n, p in m.named_parameters() if p.requires_grad}  # fmt: skip
-        self.parameters = _unique(self.parameters)
+    def __init__(self, model: nn.Module, heads: nn.Module, settings: Optimizer, world: World = ALONE):
+        self.settings, self.world = settings, world
+        self.trained = {f"{prefix}.{n}": p for prefix, m in (("model", model), ("heads", heads))
+                        for n, p in m.named_parameters() if p.requires_grad}  # fmt: skip
+        self.trained = _unique(self.trained)
+        self.divided = any(held(p) is not p for p in self.trained.values())
+        # What is moved here: the parameters themselves, or the rows of them that this process holds, in the same memory
+        self.parameters = {n: nn.Parameter(held(p)) if self.divided else p for n, p in self.trained.items()}
         embeddings = {id(p) for p in model.embeddings.parameters()}  # type: ignore[attr-defined]
-        parts = _matrix_parts(model) | _matrix_parts(heads) if settings.name == "muon" else {}
-        self.views: list[tuple[nn.Parameter, list[nn.Parameter]]] = []  # a fused weight and its matrices, same memory
+        matrices = _matrix_parts(model) | _matrix_parts(heads) if settings.name == "muon" else {}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        self.names: dict[nn.Parameter, str] = {}
-        matrices: list[nn.Parameter] = []
+        parts: dict[nn.Parameter, int] = {}
         for name, p in self.parameters.items():
-            if id(p) in parts:
-                pieces = [nn.Parameter(x) for x in p.detach().chunk(parts[id(p)])]
-                self.views.append((p, pieces))
-                matrices += pieces
-                self.names |= {piece: f"{name}.{i}" for i, piece in enumerate(pieces)}
+            whole = self.trained[name]
+            if id(whole) in matrices:
+                parts[p] = matrices[id(whole)]
                 continue
-            self.names[p] = name
-            lr = settings.embedding_lr if settings.embedding_lr is not None and id(p) in embeddings else settings.lr
+            lr = settings.embedding_lr if settings.embedding_lr is not None and id(whole) in embeddings else settings.lr
             # Gains and biases are not decayed, as in every published BERT.
             groups.setdefault((lr, settings.weight_decay if p.ndim > 1 else 0.0), []).append(p)
         adamw = torch.optim.AdamW(
@@ -105,20 +139,27 @@ class Optimizers:
             fused=True,
         )
         self.all: list[torch.optim.Optimizer] = [adamw]
-        if matrices:
-            self.all.append(Muon(matrices, lr=settings.muon_lr, weight_decay=settings.weight_decay))
+        if parts:
+            rows = {p: len(self.trained[n]) for n, p in self.parameters.items()} if self.divided else None
+            moved = {"lr": settings.muon_lr, "weight_decay": settings.weight_decay}
+            self.all.append(Muon(parts, parts=parts, rows=rows, world=world, **moved))
         self.base = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.all]
 
     def clip(self) -> float:
-        """Scale the gradients down to the largest norm allowed; the norm they had."""
+        """Scale the gradients down to the largest norm allowed; the norm they had, over all processes."""
+        if self.divided:
+            for name, p in self.parameters.items():
+                gradient = self.trained[name].grad
+                p.grad = None if gradient is None else held(gradient)
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
+        if self.divided:
+            norm = torch.tensor(self.world.add({"square": float(norm) ** 2})["square"] ** 0.5, device=norm.device)
         largest = self.settings.clip or float("inf")
-        return float(nn.utils.clip_grad_norm_(self.parameters.values(), largest))
+        nn.utils.clip_grads_with_norm_(self.parameters.values(), largest, norm)
+        return float(norm)
 
     def step(self, step: int, factor: float) -> None:
-        for whole, pieces in self.views:
-            gradients = whole.grad.chunk(len(pieces)) if whole.grad is not None else [None] * len(pieces)
-            for piece, gradient in zip(pieces, gradients, strict=True):
-                piece.grad = gradient
+        """After `clip`, which every step begins with."""
         for optimizer, rates in zip(self.all, self.base, strict=True):
             for group, lr in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = lr * factor
@@ -126,25 +167,26 @@ class Optimizers:
                     warm = min(1.0, step / max(1, self.settings.momentum_warmup))
                     group["momentum"] = 0.85 + (self.settings.momentum - 0.85) * warm
             optimizer.step()
-        for p in self.parameters.values():
+        for p in (*self.parameters.values(), *self.trained.values()):
             p.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """{"model.layers.0.attention.qkv.weight.0/momentum_buffer": tensor, ...}"""
+        """{"model.layers.0.attention.qkv.weight/momentum_buffer": tensor, ...}; of a divided weight, our rows of it."""
+        names = {p: name for name, p in self.parameters.items()}
         return {
-            f"{self.names[p]}/{key}": value  # type: ignore[index]
+            f"{names[p]}/{key}": value  # type: ignore[index]
             for optimizer in self.all
             for p, values in optimizer.state.items()
             for key, value in values.items()
         }
 
     def load(self, state: dict[str, Tensor]) -> None:
-        known = {name: (p, optimizer) for optimizer in self.all for group in optimizer.param_groups
-                 for p in group["params"] for name in [self.names[p]]}  # fmt: skip
+        """What `state` gave, here or in a world of another size, whose tensors are whole."""
+        owners = {p: optimizer for optimizer in self.all for group in optimizer.param_groups for p in group["params"]}
         for key, value in state.items():
             name, field = key.rsplit("/", 1)
-            p, optimizer = known[name]
-            optimizer.state[p][field] = value.clone()
+            p = self.parameters[name]
+            owners[p].state[p][field] = value.clone()
 
 
 def _unique(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:

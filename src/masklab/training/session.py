@@ -2,7 +2,10 @@
 
 import time
 import warnings
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,20 @@ from torch import Tensor, nn
 from masklab.corpus.store_words import reader_of
 from masklab.corpus.units import WORD_START
 from masklab.errors import BadInput
+from masklab.files import sha256
 from masklab.models import hub, trunks
+from masklab.models.attention import Kernel
 from masklab.models.own import Shape
 from masklab.models.transformer import Model
 from masklab.recipe import Recipe
 from masklab.rng import integer
 from masklab.training import precision
 from masklab.training.cooccurrence import start_tokens
+from masklab.training.distributed import ALONE, World, held, spread
 from masklab.training.evaluation import Pretrainer
 from masklab.training.mixture import Mixture, open_sources
 from masklab.training.optim import Optimizers
+from masklab.training.precision import Scaler
 
 SPECIAL = ("pad", "cls", "sep", "mask")  # tokens that config.json names
 
@@ -33,10 +40,14 @@ class Session:
     source: Any
     held_out: Any
     pretrainer: Pretrainer
+    trained: nn.Module  # what a training step calls: the pretrainer, or what adds its gradients up over processes
     optimizers: Optimizers
+    world: World
     device: torch.device
     precision: str
+    scaler: Scaler
     environment: dict[str, Any]
+    blank: Pretrainer | None  # where weights are divided: the modules as they were, without memory for any
     counted: float  # seconds spent on learning from counts before the first step: they are part of the run's time
 
     def autocast(self) -> torch.autocast:
@@ -50,27 +61,80 @@ class Session:
     def words_per_token(self) -> float:
         return words_per_token(self.source)
 
-    def state(self) -> dict[str, Tensor]:
-        """Every weight and all optimizer state, by name."""
-        weights = {f"weights/{name}": p.detach() for name, p in _weights(self.pretrainer).items()}
-        return weights | {f"optimizer/{name}": x for name, x in self.optimizers.state().items()}
+    @cached_property
+    def data(self) -> list[str]:
+        """A hash of each corpus or file that is read: a run goes on with nothing else."""
+        names = [self.recipe.data, *(name for name, _ in self.recipe.mix)]
+        sources = self.source.sources if isinstance(self.source, Mixture) else [self.source]
+        return [getattr(source, "hash", None) or sha256(name) for name, source in zip(names, sources, strict=True)]
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
+    @property
+    def sharded(self) -> bool:
+        return self.blank is not None
+
+    def whole(self, everyone: bool = False) -> Pretrainer | None:
+        """The modules with all their weights: of divided ones a copy on the host, for the first process or everyone.
+
+        All processes call it together, as they do `state`.
+        """
+        if self.blank is None:
+            return self.pretrainer
+        weights = self._gathered(self._weights(), everyone)
+        if not weights:
+            return None
+        copy = deepcopy(self.blank)
+        copy.load_state_dict({name.removeprefix("weights/"): x for name, x in weights.items()}, assign=True)
+        return copy
+
+    def state(self, parts: bool = False) -> dict[str, Tensor]:
+        """Every weight and all optimizer state, by name: whole and for the first process alone, or each process's rows.
+
+        What has no rows (how many steps there were) is with the first process.
+        """
+        everything = self._weights() | {f"optimizer/{name}": x for name, x in self.optimizers.state().items()}
+        if not parts:
+            return self._gathered(everything)
+        mine = {name: x for name, x in everything.items() if x.ndim or self.world.first}
+        if not self.sharded:
+            mine = {name: x[self.world.share(len(x))] if x.ndim else x for name, x in mine.items()}
+        return {name: x for name, x in mine.items() if x.numel()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """What `state` gave, whole, in a world of whatever size."""
+
+        def mine(x: Tensor) -> Tensor:
+            return x[self.world.share(len(x))] if self.sharded and x.ndim else x
+
         with torch.no_grad():
-            for name, p in _weights(self.pretrainer).items():
-                p.copy_(tensors[f"weights/{name}"])
-        self.optimizers.load(
-            {n.removeprefix("optimizer/"): t for n, t in tensors.items() if n.startswith("optimizer/")}
-        )
+            for name, x in self._weights().items():
+                x.copy_(mine(tensors[name]))
+        kept = [name for name in tensors if name.startswith("optimizer/")]
+        self.optimizers.load({name.removeprefix("optimizer/"): mine(tensors[name]) for name in kept})
 
-    def write_model(self, folder: Path) -> None:
-        """The model as a Hugging Face folder."""
+    def _weights(self) -> dict[str, Tensor]:
+        """What this process holds of each."""
+        return {f"weights/{n}": held(p).detach() for n, p in self.pretrainer.state_dict(keep_vars=True).items()}
+
+    def _gathered(self, tensors: dict[str, Tensor], everyone: bool = False) -> dict[str, Tensor]:
+        """All rows of all tensors, for the first process or for everyone; of divided ones a copy on the host."""
+        full = {} if self.blank is None else self.blank.state_dict()
+        found = {}
+        for name, x in tensors.items():
+            if full and x.ndim:
+                x = self.world.whole([x], [len(full[name.split("/")[1]])])[0].cpu()
+            if everyone or self.world.first:
+                found[name] = x
+        return found
+
+    def write_model(self, folder: Path, whole: Pretrainer | None = None) -> None:
+        """The model as a Hugging Face folder; `whole` is what the method of that name gave."""
         tokenizer = self.source.tokenizer
+        whole = whole or self.pretrainer
         hub.save(
             folder,
-            self.pretrainer.model.config,
-            self.pretrainer.model,
-            self.pretrainer.heads,
+            whole.model.config,
+            whole.model,
+            whole.heads,
             labels=getattr(self.source, "labels", None),
             special={name: getattr(tokenizer, name) for name in SPECIAL if hasattr(tokenizer, name)},
         )
@@ -87,15 +151,18 @@ def words_per_token(source: Any) -> float:
     return 1.0 if units is None else max(1e-6, float(np.mean(units[: 1 << 22] & WORD_START > 0)))
 
 
-def build(recipe: Recipe, recorded: dict[str, Any] | None = None) -> Session:
+def build(recipe: Recipe, recorded: dict[str, Any] | None = None, world: World = ALONE) -> Session:
     """Open the data and make the model; `recorded` is the environment that a resumed run began in."""
     device = precision.device()
-    precision.settle(recorded["threads"] if recorded else recipe.threads)
-    chosen = recorded["precision"] if recorded else precision.choose(recipe.precision, device)
+    as_before = recorded is not None and recorded.get("processes", 1) == world.ranks
+    precision.settle(recorded["threads"] if recorded and as_before else world.threads(recipe.threads))
+    chosen = world.told(recorded["precision"] if recorded else precision.choose(recipe.precision, device))
     loaded = hub.load(recipe.start) if recipe.start else None
     tokenizer = reader_of(hub.find(recipe.start)) if loaded else None
-    source = open_sources(recipe, "train", tokenizer)
-    held_out = open_sources(recipe, "held_out", tokenizer)
+    with world.one_ahead():
+        source = open_sources(recipe, "train", tokenizer)
+        held_out = open_sources(recipe, "held_out", tokenizer)
+        _enough_rows(recipe, source, world)
     if tokenizer is not None and tokenizer.hash != source.tokenizer.hash:
         raise BadInput(
             f"{recipe.data}: made with another vocabulary than {recipe.start}; prepare the text again with "
@@ -113,26 +180,58 @@ def build(recipe: Recipe, recorded: dict[str, Any] | None = None) -> Session:
         raise BadInput(
             "embeddings=cooccurrence starts a table of tokens, which this model lacks; set embeddings=random"
         )
-    if recipe.embeddings == "cooccurrence" and recorded is None:
+    if recipe.embeddings == "cooccurrence" and recorded is None and world.first:  # whose weights all begin with
         start_tokens(model.embeddings.tokens.weight, source, recipe.seed)
-    counted = time.perf_counter() - began
+    counted = world.told(time.perf_counter() - began)
     if loaded and not recipe.fresh:
         model.load_state_dict(loaded.model.state_dict())
     trained = loaded.heads if loaded and not recipe.fresh else None
     heads = recipe.objective.heads(model, source, trained)
     _take_over(heads, trained)
     pretrainer = Pretrainer(model.to(device), heads.to(device), recipe.objective)
+    attention: Kernel
+    if recorded and recorded.get("device") == device.type:
+        attention, compiled = recorded["attention"], recorded["compiled"]
+    else:
+        kind = getattr(recipe.objective, "kind", "bidirectional")
+        rows = recipe.batches.tokens // recipe.batches.length // recipe.batches.accumulate // world.ranks
+        attention = precision.choose_attention(
+            recipe.attention, config, kind, chosen, device, rows=rows, length=recipe.batches.length
+        )
+        compiled = precision.choose_compiled(recipe.compile, recipe.budget.seconds, device)
+    attention = world.told(attention)
+    precision.install(pretrainer, attention, compiled)
+    sharded = recipe.sharding == "full" and world.ranks > 1
+    blank = deepcopy(pretrainer).to("meta") if sharded else None
+    spread_out = spread(pretrainer, sharded, world, device)
     return Session(
         recipe,
         source,
         held_out,
         pretrainer,
-        Optimizers(model, heads, recipe.optimizer),
+        spread_out,
+        Optimizers(model, heads, recipe.optimizer, world),
+        world,
         device,
         chosen,
-        precision.environment(chosen, device),
+        Scaler.begin(chosen),
+        precision.environment(chosen, device, attention, compiled) | {"processes": world.ranks, "sharded": sharded},
+        blank,
         counted,
     )
+
+
+def _enough_rows(recipe: Recipe, source: Any, world: World) -> None:
+    """Rows are found here, before anything else is made; each process must get one of every micro-batch."""
+    for _, length in recipe.batches.lengths:
+        for one in source.sources if isinstance(source, Mixture) else [source]:
+            recipe.objective.examples(one, length)
+        rows = recipe.batches.tokens // length
+        if rows < recipe.batches.accumulate * world.ranks:
+            raise BadInput(
+                f"batches.tokens={recipe.batches.tokens} is {rows} rows of {length}, too few for {world.ranks} "
+                f"processes and batches.accumulate={recipe.batches.accumulate}: more tokens, or fewer of the others"
+            )
 
 
 def fitted(shape: Shape, wished: Shape, tokenizer: Any) -> Shape:
@@ -155,7 +254,3 @@ def _take_over(heads: nn.ModuleDict, trained: nn.ModuleDict | None) -> None:
                 head.load_state_dict(old)
             else:
                 warnings.warn(f"the folder's head {name!r} has another shape; a new one is trained", stacklevel=3)
-
-
-def _weights(pretrainer: nn.Module) -> dict[str, Tensor]:
-    return dict(pretrainer.state_dict(keep_vars=True))
