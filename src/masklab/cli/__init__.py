@@ -10,6 +10,7 @@ import typer
 
 import masklab
 from masklab.cli.common import app
+from masklab.training.launch import behave, launched
 
 
 def _version(wanted: bool) -> None:
@@ -56,4 +57,6 @@ from masklab.cli import (
 
 
 def main() -> None:
+    if launched():
+        behave()
     app()

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from masklab.errors import BadInput
 from masklab.files import explained
+from masklab.training.launch import ProcessLost, launch, launched, speaks
 
 if TYPE_CHECKING:
     from masklab.recipe import Recipe
@@ -21,11 +22,17 @@ if TYPE_CHECKING:
 class Commands(TyperGroup):
     """Bad input is one line and exit code 2; Ctrl-C is exit code 130; a traceback is always a fault of masklab's."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.obj = list(args)  # as they came, for processes that run the same
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except BadInput as error:
             fail(str(error), 2)
+        except ProcessLost as error:
+            fail(str(error), 1)
         except KeyboardInterrupt:
             fail("interrupted", 130)
         except OSError as error:
@@ -35,8 +42,15 @@ class Commands(TyperGroup):
 
 
 def fail(message: str, code: int) -> None:
-    print(f"masklab: {message}", file=sys.stderr)
+    if speaks():
+        print(f"masklab: {message}", file=sys.stderr)
     raise typer.Exit(code)
+
+
+def in_processes(context: typer.Context, processes: int) -> None:
+    """Run this very command in so many processes and end; go on if it is one alone, or is one of them."""
+    if processes > 1 and not launched():
+        raise typer.Exit(launch(processes, ["-m", "masklab", *context.find_root().obj]))
 
 
 app = typer.Typer(
@@ -54,6 +68,14 @@ Changes = Annotated[
     typer.Argument(
         help="Changes, e.g. `model.layers=6 seed=3`; `masklab recipes NAME` lists all names.",
         metavar="NAME=VALUE",
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        help="So many processes of this machine share each step (docs/many-processes.md).",
+        min=1,
+        show_default="as measured faster",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Another number, another run.")]

@@ -27,14 +27,10 @@ from torch import Tensor, nn
 
 from masklab.errors import BadInput
 from masklab.models.transformer import Block
-from masklab.training.launch import MEETING
+from masklab.training.launch import MEETING, ProcessLost
 
 T = TypeVar("T")
 _GONE = re.compile("Connection (closed|reset|refused)|Broken pipe|[Tt]imed out")  # how gloo says it
-
-
-class ProcessLost(Exception):
-    """Another process of the run has ended, so that this one cannot go on. What was saved is whole."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +144,9 @@ def join() -> World:
     rank, neighbours = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
     gpu = torch.cuda.is_available()
     if gpu:
-        here = int(os.environ.get("LOCAL_RANK", rank))
-        if here >= torch.cuda.device_count():
+        if neighbours > torch.cuda.device_count():
             raise BadInput(f"{neighbours} processes, but this machine has {torch.cuda.device_count()} GPUs: one each")
-        torch.cuda.set_device(here)
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))
     meeting = os.environ.get(MEETING)
     found: Any = dist  # whose types do not name all that it has
     store = found.FileStore(meeting, ranks) if meeting else next(iter(found.rendezvous("env://")))[0]

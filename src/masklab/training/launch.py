@@ -19,6 +19,10 @@ MEETING = "MASKLAB_MEETING"  # the environment variable that names the file
 GRACE = 20.0  # seconds that the others have to end by themselves when one has failed
 
 
+class ProcessLost(Exception):
+    """Another process of the run has ended, so that this one cannot go on. What was saved is whole."""
+
+
 def usual() -> int:
     """How many processes train where nobody says: the one place that decides it.
 
@@ -35,6 +39,13 @@ def number() -> int:
 def launched() -> bool:
     """Is this one of several processes?"""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def speaks() -> bool:
+    """May this process say what went wrong? Of several the first that asks or, before they have met, number 0."""
+    found = sys.modules.get("masklab.training.distributed")
+    met = launched() and found is not None and found.join.cache_info().currsize
+    return found.join().speaks() if found is not None and met else number() == 0
 
 
 def launch(processes: int, command: Sequence[str], pin: bool = False) -> int:
@@ -92,8 +103,14 @@ def _wait(everyone: list[subprocess.Popen[bytes]]) -> int:
         time.sleep(0.05 if late <= 0 else 1.0)
 
 
-def stay_with_parent() -> None:
-    """Have the system send this process SIGTERM if the one that launched it dies (Linux alone knows how)."""
+def behave() -> None:
+    """What one of several processes does first: only the first one prints, and none outlives the one that launched it.
+
+    Errors are printed by whoever `speaks`. The system itself sends SIGTERM when the launcher dies (on Linux alone).
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each would repeat the same advice
+    if number():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if MEETING in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
