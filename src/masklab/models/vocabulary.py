@@ -20,7 +20,12 @@ def plain_loss(states: Tensor, table: Tensor, bias: Tensor, target: Tensor) -> T
 
 
 def vocabulary_loss(states: Tensor, table: Tensor, bias: Tensor, target: Tensor) -> Tensor:
-    """The same as `plain_loss`, in the dtype of `states`; it can be differentiated once, not twice."""
+    """The same as `plain_loss`, in the dtype of `states`; it can be differentiated once, not twice.
+
+    float16 cannot hold the probabilities of rare tokens, so the logits are widened there.
+    """
+    if states.dtype == torch.float16:
+        return plain_loss(states, table, bias, target)
     return _VocabularyLoss.apply(states, table.to(states.dtype), bias.to(states.dtype), target)  # type: ignore[return-value]
 
 

@@ -53,7 +53,21 @@ class Batch(NamedTuple):
     written: Inputs | None = None  # (B, T2) int32 each; always left to right
     features: Tensor | None = None  # (B, T, ...), as in Example
 
+    def steady(self) -> "Batch":
+        """With asked slots in an eighth of the row, two, three, ...: what is compiled for a shape meets few of them."""
+        length = self.inputs.tokens.shape[1]
+        widths = {at.shape[1] for at in self.at.values()}
+
+        def padded(tensors: dict[str, Tensor], value: int) -> dict[str, Tensor]:
+            return {name: _wider(x, -(-x.shape[1] * 8 // length) * length // 8, value) if x.shape[1] in widths else x
+                    for name, x in tensors.items()}  # fmt: skip
+
+        return self._replace(at=padded(self.at, 0), targets=padded(self.targets, IGNORE))
+
     def to(self, device: torch.device | str) -> "Batch":
+        if torch.device(device).type == "cuda":
+            self = self.steady()
+
         def move(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: x.to(device, non_blocking=True) for name, x in tensors.items()}
 
@@ -164,6 +178,12 @@ def _widened(row: Inputs, length: int) -> Inputs:
     if not more:
         return row
     return Inputs(*(np.pad(x, (0, more), constant_values=PADDING if x is row.document else 0) for x in row))
+
+
+def _wider(x: Tensor, width: int, value: int) -> Tensor:
+    """(B, K, ...) -> (B, width, ...)"""
+    more = x.new_full((len(x), max(0, width - x.shape[1]), *x.shape[2:]), value)
+    return torch.cat((x, more), 1)
 
 
 def _pad(arrays: list[np.ndarray], value: int) -> np.ndarray:

@@ -85,11 +85,12 @@ class Screen:
         where = record["environment"]
         self._line(
             f"{record['parameters']:,} parameters, {length}, {where.get('device', 'cpu')}, {where['precision']}, "
+            f"attention {where.get('attention', 'auto')}, {'compiled, ' * where.get('compiled', False)}"
             f"{where['threads']} threads"
         )
         if record["resumed"]:
             same = "bit for bit as if it had never stopped" if record["same_bits"] else (
-                "the machine or a library changed: continues, not bit-identical"
+                "continues, not bit-identical (the machine or a library changed, or sums on this GPU have no order)"
             )  # fmt: skip
             self._line(f"Going on at step {record['step']:,}: {same}.")
         if self.console.is_terminal:
@@ -108,6 +109,8 @@ class Screen:
         self.shown = now
         speed = f"{record['tokens_per_second']:,.0f} tokens/s"
         waiting = f"{record['waiting']:.0%} waiting for data"
+        if record.get("skipped"):
+            waiting += f", {record['skipped']} steps skipped (fp16 overflowed)"
         left = f"{clock(record['remaining'])} left"
         place = f"step {record['step']:,} ({record['progress']:.0%})"
         loss = self._compare("loss", self.scores)
