@@ -116,10 +116,10 @@ def behave() -> None:
 
 
 def begun_with(folder: Path) -> int:
-    """How many processes a run was last trained by, from its log; as many as usual if it does not say."""
-    found = usual()
+    """How many processes a run was last trained by, from its log; 1 if it is finished, as usual if there is no log."""
+    if (folder / "result.json").exists():
+        return 1
     log = folder / "log.jsonl"
-    for line in log.read_text("utf-8", "replace").splitlines() if log.is_file() else []:
-        if '"kind": "begin"' in line:
-            found = json.loads(line).get("environment", {}).get("processes", found)
-    return found
+    lines = log.read_text("utf-8", "replace").splitlines() if log.is_file() else []
+    begins = [json.loads(line) for line in lines if line.startswith('{"kind": "begin"') and line.endswith("}")]
+    return begins[-1]["environment"].get("processes", 1) if begins else usual()
