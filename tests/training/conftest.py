@@ -27,6 +27,7 @@ def tiny(store: Store) -> Recipe:
         evaluation=Evaluation(every=0.5, rows=8),
         checkpoints=Checkpoints(every=1e9, steps=4),
         precision="fp32",
+        attention="sdpa",
         threads=1,
         log_every=3,
     )

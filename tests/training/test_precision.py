@@ -48,12 +48,12 @@ def test_the_kernel_is_measured_at_the_shape_of_the_run_and_recorded(tiny: Recip
         return "plain"
 
     monkeypatch.setattr(precision, "fastest", measured)
-    session = build(replace(tiny, batches=replace(tiny.batches, accumulate=2)))
+    session = build(replace(tiny, attention="auto", batches=replace(tiny.batches, accumulate=2)))
     shape = {"rows": 4, "length": 64, "heads": 2, "head_size": 16, "biased": False}
     assert asked == [(torch.float32, "bidirectional", False, shape)]
     assert session.environment["attention"] == "plain"
     assert session.pretrainer.model.kernel == "plain"
-    again = build(tiny, session.environment | {"attention": "reference"})
+    again = build(replace(tiny, attention="auto"), session.environment | {"attention": "reference"})
     assert len(asked) == 1
     assert again.environment["attention"] == again.pretrainer.model.kernel == "reference"
     assert build(replace(tiny, attention="sdpa")).environment["attention"] == "sdpa"
@@ -125,6 +125,13 @@ def test_other_precisions_are_not_scaled():
     scaler = Scaler.begin("bf16")
     assert all(scaler.takes(norm) for norm in [1.0] * 2001)
     assert scaler == Scaler.begin("fp32")
+
+
+def test_what_was_measured_is_in_the_recipe_that_repeats_a_run(tiny: Recipe, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(precision, "fastest", lambda *_, **__: "plain")
+    monkeypatch.setattr(precision, "peak", lambda where, name, seconds: {"fp32": 1.0}.get(name, 2.0))
+    again = train(replace(tiny, attention="auto", precision="auto")).again()
+    assert (again.precision, again.attention) == ("bf16", "plain")
 
 
 class Interrupt(Exception):

@@ -52,13 +52,15 @@ class Run:
         raise BadInput(f"{self.folder}: has no model yet; `masklab resume {self.folder}` goes on with the run")
 
     def again(self) -> Recipe:
-        """The recipe that repeats this finished run step for step, with the clock's decisions written into it."""
-        budget = self.recipe.budget
+        """The recipe that repeats this finished run step for step: what the clock and measurements decided is in it."""
         if not self.result:
             raise BadInput(f"{self.folder}: is not finished; `masklab resume {self.folder}` first")
-        if budget.seconds is None:
-            return self.recipe
-        return replace(self.recipe, budget=replace(budget, milestones=tuple(self.result["milestones"])))
+        budget = self.recipe.budget
+        if budget.seconds is not None:
+            budget = replace(budget, milestones=tuple(self.result["milestones"]))
+        begun = next(record["environment"] for record in self.history if record["kind"] == "begin")
+        measured = {name: begun[name] for name in ("precision", "attention") if name in begun}
+        return replace(self.recipe, budget=budget, **measured)
 
     def _repr_html_(self) -> str:
         from masklab.training.look import run_html
