@@ -45,7 +45,12 @@ from masklab.training.session import Session, build
 WAITING, BUILT, BETWEEN, HEAD, OPTIMIZER, OTHER, UNCOUNTED = (
     "waiting for data", "embedding", "norms and sums", "head and loss", "clip and optimizer", "other", "",
 )  # fmt: skip
-INSIDE = {Attention: "attention", CrossAttention: "attention", FeedForward: "feed-forward", BothWays: "LSTM"}
+INSIDE: dict[type[nn.Module], str] = {
+    Attention: "attention",
+    CrossAttention: "attention",
+    FeedForward: "feed-forward",
+    BothWays: "LSTM",
+}
 ORDER = (WAITING, BUILT, "attention", "feed-forward", "LSTM", BETWEEN, HEAD, OPTIMIZER, OTHER)
 COLOURS = {
     WAITING: "#9aa0a6", BUILT: "#5cb85c", "attention": "#3f7cac", "feed-forward": "#f0ad4e", "LSTM": "#3f7cac",
@@ -93,7 +98,7 @@ class Meter:
         self._note()
 
     def _note(self) -> None:
-        self.made.append((torch._C._autograd._get_sequence_nr(), self.at[-1]))
+        self.made.append((torch._C._autograd._get_sequence_nr(), self.at[-1]))  # type: ignore[attr-defined]
 
     def taken(self, between: Callable[[Any, Any], float]) -> dict[Where, float]:
         """What each part took, but for what the measuring itself did."""
@@ -172,20 +177,17 @@ class Profile:
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         """The table's: name, forward, backward, together (ms), share, GFLOP, share of the peak."""
-        ways = [sum(part[k] for part in self.parts) for k in (1, 2, 3)]
-        for name, forward, backward, apart, operations in (
-            *self.parts,
-            Part("metered step", *ways, self.operations),
-        ):
-            seconds = forward + backward + apart
+        there, back = sum(part.forward for part in self.parts), sum(part.backward for part in self.parts)
+        whole = Part("metered step", there, back, self.measured - there - back, self.operations)
+        for part in (*self.parts, whole):
             yield (
-                name,
-                _ms(forward),
-                _ms(backward),
-                _ms(seconds),
-                f"{seconds / self.measured:.1%}",
-                f"{operations / 1e9:,.2f}" if operations else "",
-                f"{operations / seconds / self.peak:.0%}" if operations else "",
+                part.name,
+                _ms(part.forward),
+                _ms(part.backward),
+                _ms(part.seconds),
+                f"{part.seconds / self.measured:.1%}",
+                f"{part.operations / 1e9:,.2f}" if part.operations else "",
+                f"{part.operations / part.seconds / self.peak:.0%}" if part.operations else "",
             )
 
     def page(self) -> str:
@@ -289,7 +291,7 @@ def profile(what: Recipe | Run | str | Path, step: int = 0, seconds: float = 10.
         f"{rows} rows of {length} slots{micro}, {session.precision}, {environment['threads']} "
         f"thread{'s' * (environment['threads'] > 1)}, {session.device.type}; {session.parameters:,} parameters",
         [
-            Part(name, *(taken.get((name, way), 0.0) for way in (FORWARD, BACKWARD, "")),
+            Part(name, taken.get((name, FORWARD), 0.0), taken.get((name, BACKWARD), 0.0), taken.get((name, ""), 0.0),
                  sum(count for where, count in operations.items() if where[0] == name))
             for name in ORDER
             if any(where[0] == name for where in taken)
@@ -368,12 +370,13 @@ def _parts(session: Session, meter: Meter) -> Iterator[None]:
         return lambda: meter.turn(part)
 
     for module in session.pretrainer.modules():
-        if isinstance(getattr(module, "layers", None), nn.ModuleList) and hasattr(module, "embeddings"):
+        layers, embeddings = getattr(module, "layers", None), getattr(module, "embeddings", None)
+        if isinstance(layers, nn.ModuleList) and isinstance(embeddings, nn.Module):
             when(module, lambda: meter.enter(BETWEEN), meter.leave)
             # Between the embeddings and the first layer stands what all attention needs: masks, biases, angles.
-            first = next((INSIDE[type(m)] for m in module.layers.modules() if type(m) in INSIDE), BETWEEN)
-            when(module.embeddings, turns(BUILT), turns(first))
-            for layer in module.layers:
+            first = next((INSIDE[type(m)] for m in layers.modules() if type(m) in INSIDE), BETWEEN)
+            when(embeddings, turns(BUILT), turns(first))
+            for layer in layers:
                 hooks.append(layer.register_forward_pre_hook(lambda *_: meter.turn(BETWEEN)))
         for kind, part in INSIDE.items():
             if isinstance(module, kind):
