@@ -29,12 +29,13 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 from masklab.analysis.opened import open_run
 from masklab.analysis.show import progress_of
 from masklab.models.lstm import BothWays
-from masklab.models.transformer import Attention, CrossAttention, FeedForward
+from masklab.models.pattern import visible
+from masklab.models.transformer import Attention, CrossAttention, FeedForward, Model
 from masklab.recipe import Recipe
 from masklab.training import flops
 from masklab.training.feed import Feed, batch_at
@@ -59,12 +60,6 @@ COLOURS = {
 FORWARD, BACKWARD = "forward", "backward"
 WARM = 3  # steps before anything is measured: they compile, choose kernels and find memory
 LEAST, MOST = 4, 100  # steps that are measured
-CPU_ATTENTION: dict[Any, Callable[..., int]] = {  # given shapes: what torch's counter leaves out
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda out, q, k, v, *_, **__: sdpa_backward_flop_count(out, q, k, v)
-    ),
-}
 
 Where = tuple[str, str]  # a part, and which way through it: forward, backward, or "" where there is none
 
@@ -249,14 +244,16 @@ STYLE = """<style>
 def profile(what: Recipe | Run | str | Path, step: int = 0, seconds: float = 10.0) -> Profile:
     """Measure steps of a run (its folder, or the object) or of a recipe that names its data, from `step` on.
 
-    Weights are new ones: what they hold changes no time. A run's precision and threads are those it was begun with.
-    `seconds` is about how long to measure.
+    Weights are new ones: what they hold changes no time. A run's precision and threads are those it was begun with;
+    nothing is compiled, as compiled code has no parts. `seconds` is about how long to measure.
     """
     if isinstance(what, str | Path):
         what = open_run(what)
     recipe = what.recipe if isinstance(what, Run) else what
     begun = [r for r in what.history if r["kind"] == "begin"] if isinstance(what, Run) else []
     session = build(replace(recipe, embeddings="random"), begun[-1]["environment"] if begun else None)
+    for module in session.pretrainer.modules():
+        module._compiled_call_impl = None  # compiled code has no parts
     progress = progress_of(what, session.source)
     feed = Feed(recipe, session.source, progress, step)
     at = step
@@ -286,6 +283,7 @@ def profile(what: Recipe | Run | str | Path, step: int = 0, seconds: float = 10.
     rows, length = batches[0].inputs.tokens.shape
     micro = f" x {len(batches)} micro-batches" if len(batches) > 1 else ""
     environment = session.environment
+    memory = _memory(session, kept)
     return Profile(
         f"{recipe.name}, {recipe.preset} preset: where a step's time goes, from step {step:,} on",
         f"{rows} rows of {length} slots{micro}, {session.precision}, {environment['threads']} "
@@ -303,7 +301,7 @@ def profile(what: Recipe | Run | str | Path, step: int = 0, seconds: float = 10.
         min(building),
         flops.peak(session.device, session.precision),
         session.precision,
-        _memory(session, kept),
+        memory,
     )  # fmt: skip
 
 
@@ -337,7 +335,11 @@ def _event() -> torch.cuda.Event:
 
 
 def _counted(session: Session, batches: list[Any], step: int) -> tuple[dict[Where, float], int]:
-    """Operations of one step by part, and the bytes that the forward pass keeps for the backward pass."""
+    """Operations of one step by part, and the bytes that the forward pass keeps for the backward pass.
+
+    Torch counts products, and fused kernels are none to it: scores are counted as `plain` computes them, and where the
+    run's kernel leaves out what nobody sees, the share of them that somebody does.
+    """
     weights = {p.untyped_storage().data_ptr() for p in session.pretrainer.parameters()}
     kept: dict[int, int] = {}  # where it lies -> bytes; several nodes may keep the same
 
@@ -347,10 +349,27 @@ def _counted(session: Session, batches: list[Any], step: int) -> tuple[dict[Wher
             kept[storage.data_ptr()] = storage.nbytes()
         return x
 
-    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        one_step(session, batches, step, 1.0)
+    stacks = [module for module in session.pretrainer.modules() if isinstance(module, Model)]
+    kernels = [stack.kernel for stack in stacks]
+    seen = 1.0
+    if {"varlen", "flex"} & set(kernels):
+        seen = sum(float(visible(b.inputs, b.inputs).float().mean()) for b in batches) / len(batches)
+
+    def scores(a: Any, b: Any, *_: Any, **__: Any) -> int:
+        return round(2 * seen * a[0] * a[1] * a[2] * b[2])  # (N, i, k) @ (N, k, j)
+
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.bmm: scores}) as counter:
         meter = Meter(counter.get_total_flops)
-        with _parts(session, meter), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            one_step(session, batches, step, 1.0)
+        try:
+            for stack in stacks:
+                stack.kernel = "plain"
+            with _parts(session, meter):
+                one_step(session, batches, step + 1, 1.0)
+        finally:
+            for stack, kernel in zip(stacks, kernels, strict=True):
+                stack.kernel = kernel
         meter.mark()
     taken = meter.taken(lambda a, b: float(b - a))
     # Products of the optimizer are no work that the model asks for.
