@@ -19,6 +19,8 @@ from masklab.training.distributed import ALONE, World
 from masklab.training.evaluation import Pretrainer
 from masklab.training.session import Session
 
+HOW = ("sharding", "checkpoints")  # how a run is computed and saved, not what it is: these may change on the way
+
 
 @dataclass
 class Run:
@@ -135,7 +137,7 @@ class RunFolder:
         ours = self.recipe.to_json()
         if (self.folder / "recipe.json").exists():
             saved = _saved_recipe(self.folder)
-            found = recipes.difference(ours, saved | {"sharding": ours["sharding"]})  # how it is computed, not what
+            found = recipes.difference(ours, saved | {name: ours[name] for name in HOW})
             if found:
                 raise BadInput(f"{self.folder}: holds a run of another recipe ({'; '.join(found)}); give a new folder")
         else:
@@ -154,11 +156,11 @@ class RunFolder:
     def rewind(self, step: int) -> list[dict[str, Any]]:
         """Drop what the log says of steps after the checkpoint: they will be made again. The lines that stay."""
         self.step = step
+        if not self.world.first:
+            return []
         kept = [r for r in read_log(self.folder) if r["step"] <= step] if step else []
         if kept and kept[-1]["kind"] == "end":  # of a run that ended before its model was written
             del kept[-2:]  # it and the last score are made again
-        if not self.world.first:
-            return kept
         with atomic_write(self.folder / "log.jsonl", "w") as file:
             file.writelines(json.dumps(r) + "\n" for r in kept)
         return kept

@@ -189,6 +189,8 @@ def build(recipe: Recipe, recorded: dict[str, Any] | None = None, world: World =
     heads = recipe.objective.heads(model, source, trained)
     _take_over(heads, trained)
     pretrainer = Pretrainer(model.to(device), heads.to(device), recipe.objective)
+    sharded = recipe.sharding == "full" and world.ranks > 1
+    blank = deepcopy(pretrainer).to("meta") if sharded else None
     attention: Kernel
     if recorded and recorded.get("device") == device.type:
         attention, compiled = recorded["attention"], recorded["compiled"]
@@ -201,8 +203,6 @@ def build(recipe: Recipe, recorded: dict[str, Any] | None = None, world: World =
         compiled = precision.choose_compiled(recipe.compile, recipe.budget.seconds, device)
     attention = world.told(attention)
     precision.install(pretrainer, attention, compiled)
-    sharded = recipe.sharding == "full" and world.ranks > 1
-    blank = deepcopy(pretrainer).to("meta") if sharded else None
     spread_out = spread(pretrainer, sharded, world, device)
     return Session(
         recipe,
