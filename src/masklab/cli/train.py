@@ -10,9 +10,11 @@ from rich.table import Column, Table
 from masklab.cli.common import (
     Changes,
     Data,
+    Processes,
     Seed,
     app,
     budget_as_asked,
+    in_processes,
     mean_and_deviation,
     mixed,
     number,
@@ -21,17 +23,25 @@ from masklab.cli.common import (
     show_table,
 )
 from masklab.errors import BadInput
+from masklab.training.launch import begun_with, launched, usual
 
 if TYPE_CHECKING:
     from masklab.recipe import Recipe
+    from masklab.training.proposal import Proposal
     from masklab.training.run import Run
+
+USUAL = "modernbert"  # where only a time is given: the encoder that learns most in it (docs/learning.md)
 
 
 @app.command()
 def pretrain(
+    context: typer.Context,
     recipe: Annotated[
         str,
-        typer.Argument(help="A recipe's name (`masklab recipes`) or the path of your own .py file.", metavar="RECIPE"),
+        typer.Argument(
+            help="A recipe's name (`masklab recipes`) or your own .py file's path; with --time it may be left out.",
+            metavar="RECIPE",
+        ),
     ] = "",
     changes: Changes = None,
     data: Data = "",
@@ -57,24 +67,30 @@ def pretrain(
     again: Annotated[
         Path | None, typer.Option(help="Repeat this finished run step for step; name no recipe then.", metavar="RUN")
     ] = None,
+    processes: Processes = None,
 ) -> None:
     """Train a model from random weights on a prepared corpus.
 
     For example:
 
     ```
-    masklab pretrain bert --data corpus --out runs/first --time 5m
+    masklab pretrain --data corpus --out runs/first --time 30m
+    masklab pretrain bert --data corpus --out runs/bert --time 5m
     masklab pretrain mpnet --data corpus --out runs/small --steps 2000 model.layers=4 seed=3
     masklab pretrain --again runs/first --out runs/same
     masklab pretrain bert --data domain --mix general=0.1 --out runs/domain --time 5m
+    masklab pretrain bert --data corpus --out runs/large --processes 4
     ```
 
-    Ctrl-C saves and stops; `masklab resume` goes on as if nothing had happened.
+    With --time a tuned recipe gets the layers, width, rows and batch that suit the time on this machine, and says why
+    (in one process; `model.*` and `batches.*` of your own are kept). Ctrl-C saves and stops; `masklab resume` goes on
+    as if nothing had happened.
     """
+    in_processes(context, processes or usual())
     from masklab.recipe import override
     from masklab.training.run import Run
 
-    changes = changes or []
+    changes, proposal = changes or [], None
     if again is not None:
         if "=" in recipe:
             recipe, changes = "", [recipe, *changes]
@@ -82,18 +98,24 @@ def pretrain(
             raise BadInput("--again takes recipe, corpora and length from the run; name none of them")
         made = override(Run.open(again).again(), [*([f"data={data}"] if data else []), *changes])
     else:
+        if time and (not recipe or "=" in recipe):
+            recipe, changes = USUAL, [*([recipe] if recipe else []), *changes]
         if not recipe or "=" in recipe:
             raise BadInput("name a recipe, e.g. `masklab pretrain bert ...`; `masklab recipes` lists them")
         made = recipe_as_asked(recipe, data, preset, budget_as_asked(steps, tokens, words, time), changes)
         made = mixed(made, mix or [], smoothing)
-    _train(made, out)
+        if time and not any(change.startswith(("model.", "start=")) for change in changes):
+            made, proposal = _proposed(made, out, any(change.startswith("batches.") for change in changes))
+    _train(made, out, proposal)
 
 
 @app.command()
 def resume(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="The run's folder (--out of pretrain).", metavar="RUN")],
+    processes: Processes = None,
 ) -> None:
-    """Go on with a run that was stopped, as if it never had been.
+    """Go on with a run that was stopped, as if it never had been; in as many processes as before, unless you say.
 
     For example:
 
@@ -101,6 +123,7 @@ def resume(
     masklab resume runs/first
     ```
     """
+    in_processes(context, processes or begun_with(folder))
     from masklab.analysis.opened import open_run
     from masklab.training.run import Run
 
@@ -287,12 +310,35 @@ def demo(
     run.demo(minutes, out, seed)
 
 
-def _train(recipe: "Recipe", folder: Path) -> None:
+def _proposed(recipe: "Recipe", folder: Path, keep_batches: bool) -> "tuple[Recipe, Proposal | None]":
+    """A tuned recipe in the shape that its time allows. The folder's own run keeps the shape that it was given."""
+    from dataclasses import replace
+
+    from masklab.models.config import Config
+    from masklab.training.proposal import FILE, propose
+    from masklab.training.run import Run
+
+    if (folder / FILE).exists():
+        saved = Run.open(folder).recipe
+        return replace(recipe, model=saved.model, batches=saved.batches), None
+    if recipe.preset != "tuned" or not isinstance(recipe.model, Config) or launched():
+        return recipe, None  # each of several processes would time itself, and propose another shape
+    found = propose(recipe, keep_batches)
+    for line in found.said:
+        print(line)
+    return found.recipe, found
+
+
+def _train(recipe: "Recipe", folder: Path, proposal: "Proposal | None" = None) -> None:
     from masklab.training.loop import train
     from masklab.training.progress import Board, Screen, both
 
+    def note(record: dict[str, Any]) -> None:
+        if proposal and record["kind"] == "begin":  # the run's folder is there from now on
+            proposal.save(folder)
+
     with Screen() as screen:
-        run = train(recipe, folder, both(screen, Board(folder)))
+        run = train(recipe, folder, both(screen, Board(folder), note))
     if run.stopped:
         print(f"Go on with: masklab resume {folder}", file=sys.stderr)
         raise typer.Exit(128 + run.stopped)
