@@ -17,10 +17,14 @@ import torch
 from typer.testing import CliRunner, Result
 
 from masklab.cli import app
+from masklab.cli.common import recipe_as_asked
 from masklab.corpus.prepare import prepare
 from masklab.corpus.store import Store
+from masklab.errors import BadInput
 from masklab.training import checkpoint
+from masklab.training.feed import Feed
 from masklab.training.loop import train
+from masklab.training.schedule import Budget, Progress
 
 SMALL = ["model.layers=1", "model.width=32", "model.heads=2", "model.feed_forward=64", "evaluation.rows=4", "threads=1"]
 SMALL += ["batches.tokens=256", "precision=fp32", "checkpoints.steps=1", "log_every=1", "initial.kind=random"]
@@ -186,9 +190,6 @@ def test_a_corpus_cut_short_gone_or_changed_between_run_and_resume(begun: Path, 
 def test_a_corpus_that_is_removed_while_a_run_reads_it_goes_on_to_be_read(
     corpus: Path, straight: bytes, tmp_path: Path
 ):
-    from masklab.cli.common import recipe_as_asked
-    from masklab.training.schedule import Budget
-
     recipe = recipe_as_asked("bert", str(corpus), None, Budget(steps=4), ["embeddings=random", *SMALL])
 
     def remove(record: dict) -> None:
@@ -197,6 +198,21 @@ def test_a_corpus_that_is_removed_while_a_run_reads_it_goes_on_to_be_read(
 
     train(recipe, tmp_path / "run", remove)
     assert weights(tmp_path / "run") == straight
+
+
+def test_a_corpus_that_is_cut_short_while_a_run_reads_it(corpus: Path, straight: bytes, tmp_path: Path):
+    """Looked at before each batch: the system would end the process without a word."""
+    store = Store(corpus)
+    recipe = recipe_as_asked("bert", str(corpus), None, Budget(steps=4), ["embeddings=random", *SMALL])
+    part = store.part("train")
+    feed = Feed(recipe, part, Progress(4, recipe.budget, []), 0)
+    assert feed.next()
+    feed.close()
+    os.truncate(store.folder / "train" / "ids.npy", 200)
+    feed = Feed(recipe, part, Progress(4, recipe.budget, []), 1)
+    with pytest.raises(BadInput, match=r"ids\.npy was cut short while it was read; put it back"):
+        feed.next()
+    feed.close()
 
 
 def test_damaged_checkpoints(begun: Path):

@@ -148,6 +148,9 @@ class Part:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def must_be_whole(self) -> None:
+        still_whole(self.ids, self.units, self.documents, self.sentences)
+
     @cached_property
     def unigram(self) -> np.ndarray:
         """(tokenizer.size,) int64: how often each id occurs in the *training* part, whichever part this is."""
@@ -247,3 +250,11 @@ def mapped(file: Path) -> np.ndarray:
     """A .npy file as a read-only array that takes no memory of its own."""
     found = np.load(file, mmap_mode="r")
     return found.view(np.ndarray)  # plain arrays slice several times faster than np.memmap
+
+
+def still_whole(*arrays: np.ndarray) -> None:
+    """Refuse `mapped` arrays whose file was cut short since: the system ends a process that reads beyond its end."""
+    for array in arrays:
+        file = array.base
+        if isinstance(file, np.memmap) and (mapping := file._mmap).size() < len(mapping):  # type: ignore[attr-defined]
+            raise BadInput(f"{file.filename} was cut short while it was read; put it back, or prepare the corpus again")

@@ -28,7 +28,7 @@ from masklab.corpus.arrays import Growing
 from masklab.corpus.layers import Layer, layers
 from masklab.corpus.packing import Rows
 from masklab.corpus.spelling import marks, read, spelled
-from masklab.corpus.store import PARTS, Store, checked, describe, described, mapped
+from masklab.corpus.store import PARTS, Store, checked, describe, described, mapped, still_whole
 from masklab.corpus.units import WORD_START, batched, code_points
 from masklab.corpus.word_items import BETWEEN, items, text_begins
 from masklab.errors import BadInput
@@ -91,6 +91,9 @@ class WordPart:
 
     def __len__(self) -> int:
         return len(self.documents) - 1
+
+    def must_be_whole(self) -> None:
+        still_whole(self.ids, self.documents, self.spellings)
 
     def rows(self, length: int, overhead: int = 2) -> Rows:
         """Documents, cut between words, packed into rows of `length` slots; `overhead` marks around each piece."""

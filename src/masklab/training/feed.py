@@ -42,8 +42,10 @@ class Feed:
         self._thread.start()
 
     def _work(self, recipe: Recipe, source: Any, progress: Progress, step: int, world: World) -> None:
+        look = getattr(source, "must_be_whole", lambda: None)  # what lies in files may be cut short under our hands
         try:
             while not self._stop.is_set():
+                look()
                 self._put(batch_at(recipe, source, step, progress, world))
                 step += 1
         except BaseException as error:  # handed to the loop, which raises it

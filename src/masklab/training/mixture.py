@@ -38,6 +38,10 @@ class Mixture:
             1, self.sources[0].unigram.sum()
         )
 
+    def must_be_whole(self) -> None:
+        for source in self.sources:
+            source.must_be_whole()
+
     def divide(self, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) which source each place of the stream is read from, and (n,) the place in that source's own stream.
 
