@@ -36,7 +36,10 @@ def main() -> None:
     made = recipes.load("t5", data=asked.store)
     made = replace(made, budget=Budget(steps=asked.steps), threads=asked.threads)
     with Screen() as screen:
-        model = train(made, asked.folder / "pretrained", screen).model_folder
+        run = train(made, asked.folder / "pretrained", screen)
+    if run.stopped:
+        raise SystemExit(128 + run.stopped)
+    model = run.model_folder
     found: dict[str, list[dict[str, float]]] = {}
     for fresh in (False, True):
         arm = "new weights" if fresh else "pre-trained"
