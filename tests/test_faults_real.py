@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner, Result
 
 from masklab.cli import app
 from masklab.cli.common import recipe_as_asked
+from masklab.corpus.arrays import write_array
 from masklab.corpus.prepare import prepare
 from masklab.corpus.store import Store
 from masklab.errors import BadInput
@@ -109,6 +111,18 @@ def test_a_full_disk_under_a_preparation(tmp_path: Path):
         stores = [Store(folder) for folder in (where / "corpus", tmp_path / "straight")]
         assert stores[0].hash == stores[1].hash
         assert [p.name for p in where.iterdir()] == ["corpus"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_arrays_say_why_they_cannot_be_written(tmp_path: Path):
+    """numpy's own writing raises an error without a number, which says nothing of the cause."""
+    array = np.arange(12.0).reshape(3, 4).T
+    np.save(tmp_path / "a.npy", array)
+    with open(tmp_path / "b.npy", "wb") as file:
+        write_array(file, array)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    with pytest.raises(OSError, match="No space left on device"), open("/dev/full", "wb") as file:
+        write_array(file, np.zeros(100_000))
 
 
 def test_a_limit_on_the_size_of_files(store: Store, straight: bytes, tmp_path: Path):

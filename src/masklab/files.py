@@ -40,7 +40,7 @@ def explained(error: OSError) -> str:
 
 def named(error: OSError, path: Path) -> OSError:
     """The error, with the file that was being written if the system named none."""
-    if error.filename is None:
+    if error.filename is None and error.errno is not None:
         error.filename = str(path)
     return error
 

@@ -105,9 +105,8 @@ def embed(
     """
     import json
 
-    import numpy as np
-
     from masklab.analysis.embed import embed as run
+    from masklab.corpus.arrays import write_array
     from masklab.files import atomic_write
 
     listed = texts or (list(lines_of(file)) if file else list(lines_of_stdin()))
@@ -117,7 +116,7 @@ def embed(
             print(json.dumps({"text": text, "vector": [round(float(x), 6) for x in vector]}, ensure_ascii=False))
     else:
         with atomic_write(out) as open_file:
-            np.save(open_file, vectors)
+            write_array(open_file, vectors)
         print(f"{vectors.shape[0]:,} vectors of {vectors.shape[1]} written to {out}")
 
 

@@ -172,8 +172,7 @@ def mean(
     masklab words mean vectors --file texts.txt --sif 1e-3 --out texts.npy
     ```
     """
-    import numpy as np
-
+    from masklab.corpus.arrays import write_array
     from masklab.files import atomic_write
 
     opened = _opened(vectors, limit, counts)
@@ -187,7 +186,7 @@ def mean(
             print(json.dumps({"text": text, "vector": [round(float(x), 6) for x in vector]}, ensure_ascii=False))
     else:
         with atomic_write(out) as open_file:
-            np.save(open_file, made)
+            write_array(open_file, made)
         print(f"{made.shape[0]:,} vectors of {made.shape[1]} written to {out}")
 
 

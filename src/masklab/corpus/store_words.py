@@ -24,7 +24,7 @@ import numpy as np
 
 from masklab import files
 from masklab.corpus import packing
-from masklab.corpus.arrays import Growing
+from masklab.corpus.arrays import Growing, write_array
 from masklab.corpus.layers import Layer, layers
 from masklab.corpus.packing import Rows
 from masklab.corpus.spelling import marks, read, spelled
@@ -193,7 +193,8 @@ def _write(store: Store, segmented: Layer | None, folder: Path) -> None:
             upto = np.searchsorted(found.begin[own], np.append(begin[1:], len(joined)))
             ends += (upto + ends[-1]).tolist()
         grown.close()
-        np.save(folder / part / "documents.npy", np.array(ends, np.int64))
+        with open(folder / part / "documents.npy", "wb") as file:
+            write_array(file, np.array(ends, np.int64))
         made += [folder / part / "numbers.npy", folder / part / "documents.npy"]
     counts = _count(folder / "train" / "numbers.npy", len(words))
     order = np.argsort(-counts, kind="stable")
@@ -204,7 +205,8 @@ def _write(store: Store, segmented: Layer | None, folder: Path) -> None:
         for a in range(0, len(given), _SLAB):
             given[a : a + _SLAB] = rank[given[a : a + _SLAB]]
     words = [words[i] for i in order.tolist()]
-    np.save(folder / "counts.npy", counts[order])
+    with open(folder / "counts.npy", "wb") as file:
+        write_array(file, counts[order])
     rows = Growing(folder / "spellings.npy", "<u2", marks().shape[1])
     for a in range(0, len(words), 1 << 16):
         rows.add(spelled(words[a : a + (1 << 16)]))

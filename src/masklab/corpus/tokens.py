@@ -23,7 +23,7 @@ import numpy as np
 
 from masklab import files
 from masklab.corpus import encode, sentences
-from masklab.corpus.arrays import Growing
+from masklab.corpus.arrays import Growing, write_array
 from masklab.corpus.encode import Encoder
 from masklab.corpus.layers import Stretch, layers, names_and_hashes, unit_bytes
 from masklab.corpus.progress import At, Tell
@@ -201,7 +201,8 @@ def _describe(folder: Path, tokenizer: Tokenizer, corpus: Path, about: dict[str,
             "sentences": len(mapped(folder / part / "sentences.npy")),
             "hash": hashlib.sha256("".join(hashes).encode()).hexdigest(),
         }
-    np.save(folder / "unigram.npy", counts["train"])
+    with open(folder / "unigram.npy", "wb") as file:
+        write_array(file, counts["train"])
     present = layers(corpus)
     tokens = sum(part["tokens"] for part in parts.values())
     unknown = sum(int(each[tokenizer.unk]) for each in counts.values())

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from masklab.corpus.arrays import write_array
 from masklab.errors import BadInput
 from masklab.files import atomic_folder, settle, sha256
 from masklab.word_vectors.vocabulary import Vocabulary
@@ -45,7 +46,8 @@ class Trained:
                     for word, count in zip(self.vocabulary.words, self.vocabulary.counts.tolist(), strict=True)
                 )
             for name, array in {"vectors": self.vectors, **self.arrays}.items():
-                np.save(new / f"{name}.npy", array)
+                with open(new / f"{name}.npy", "wb") as file:
+                    write_array(file, array)
             about = {
                 "version": VERSION,
                 "method": self.method,
