@@ -214,7 +214,7 @@ def _gather(counters: list[_Counter], folder: Path, unit: int, symmetric: bool) 
                 size += len(piece)
                 nonzeros += 2 * len(piece) - diagonal if symmetric else len(piece)
                 for file, column in zip(files.values(), columns, strict=True):
-                    file.write(column)
+                    file.write(column.data)
         for file, kind in zip(files.values(), COLUMNS.values(), strict=True):
             file.seek(0)
             _write_header(file, kind, size)
@@ -245,7 +245,7 @@ class _Run(NamedTuple):
 
     @classmethod
     def write(cls, path: Path, pairs: np.ndarray) -> "_Run":
-        path.write_bytes(pairs)
+        path.write_bytes(pairs.data)
         ranges = np.arange(1 << _RANGES, dtype=np.uint64) << np.uint64(64 - _RANGES)
         return cls(path, np.append(np.searchsorted(pairs[:, 0], ranges), len(pairs)))
 
