@@ -235,6 +235,7 @@ def tiny(store: Store) -> Recipe:
         evaluation=Evaluation(rows=2),
         checkpoints=Checkpoints(every=1e9, steps=1),
         precision="fp32",
+        attention="sdpa",
         threads=1,
         log_every=1,
     )
@@ -308,7 +309,8 @@ def test_a_run_that_ends_leaves_its_model_whole_and_its_result_last(
             place.rmdir()
 
 
-def test_a_fine_tuned_folder_goes_on_too(straight: Path, tmp_path: Path):
+def test_a_fine_tuned_folder_goes_on_too(straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("masklab.training.precision.fastest", lambda *_, **__: "sdpa")  # not by the clock
     table = tmp_path / "t.tsv"
     table.write_text("text\tlabel\n" + "it works\tgood\nit fails\tbad\n" * 4, "utf-8")
     task = Classify(str(table), ("text",), "label")

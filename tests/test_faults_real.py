@@ -29,7 +29,14 @@ from masklab.training.loop import train
 from masklab.training.schedule import Budget, Progress
 
 SMALL = ["model.layers=1", "model.width=32", "model.heads=2", "model.feed_forward=64", "evaluation.rows=4", "threads=1"]
-SMALL += ["batches.tokens=256", "precision=fp32", "checkpoints.steps=1", "log_every=1", "initial.kind=random"]
+SMALL += [
+    "batches.tokens=256",
+    "precision=fp32",
+    "attention=sdpa",
+    "checkpoints.steps=1",
+    "log_every=1",
+    "initial.kind=random",
+]
 NOBODY = 65534
 
 
