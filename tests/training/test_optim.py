@@ -9,7 +9,7 @@ from torch import nn
 
 from masklab.models.config import Config
 from masklab.models.transformer import Block, Model
-from masklab.training.optim import Muon, Optimizer, Optimizers
+from masklab.training.optim import Muon, Optimizer, Optimizers, orthogonal
 
 
 def test_stacked_muon_is_torch_muon():
@@ -27,6 +27,23 @@ def test_stacked_muon_is_torch_muon():
         b.step()
     for p, q in zip(ours, theirs, strict=True):
         torch.testing.assert_close(p, q, atol=2e-3, rtol=0)  # each update has entries of about 0.02 / 4
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 256), (256, 64)])
+def test_three_scaled_steps_turn_as_well_as_five(shape: tuple[int, int]):
+    """As near to the nearest orthogonal matrix, and nearer than three others where some directions are faint."""
+    torch.manual_seed(0)
+
+    def nearness(x: torch.Tensor, steps: int, scaled: bool) -> float:
+        left, _, right = torch.linalg.svd(x, full_matrices=False)
+        found = orthogonal(x[None], (3.4445, -4.775, 2.0315), steps, 1e-7, scaled)[0].float()
+        assert torch.linalg.svdvals(found).max() < 1.25
+        return float((found * (left @ right)).sum() / found.norm() / min(shape) ** 0.5)
+
+    even = torch.randn(*shape)
+    faint = torch.randn(shape[0], 64) @ torch.diag(torch.logspace(0, -2, 64)) @ torch.randn(64, shape[1])
+    assert nearness(even, 3, True) > nearness(even, 5, False) - 0.01
+    assert nearness(faint, 3, True) > nearness(faint, 3, False) + 0.02
 
 
 def tiny(family: str) -> Model:
@@ -64,7 +81,7 @@ def test_a_fused_weight_is_turned_matrix_by_matrix():
     alone = [nn.Parameter(p.clone()) for p in weight.detach().chunk(3)]
     settings = Optimizer("muon", muon_lr=0.05, weight_decay=0.0, momentum_warmup=0, clip=0)
     ours = Optimizers(model, nn.ModuleDict(), settings)
-    theirs = torch.optim.Muon(alone, lr=0.05, weight_decay=0.0)
+    theirs = Muon(alone, quick=True, lr=0.05, weight_decay=0.0)
     weight.grad = torch.randn_like(weight)
     for p, g in zip(alone, weight.grad.chunk(3), strict=True):
         p.grad = g.clone()

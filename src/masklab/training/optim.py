@@ -39,6 +39,7 @@ class Optimizer:
 class Muon(torch.optim.Muon):
     """`torch.optim.Muon` with all matrices of one shape turned in one product: the same update, half the time.
 
+    quick: three steps of Newton-Schulz from a nearer start instead of five, which turn as well (see `orthogonal`).
     parts: of a weight in which several matrices are stacked, how many. rows: of a weight of which this process holds
     but its share, how many it has in all.
     """
@@ -47,12 +48,14 @@ class Muon(torch.optim.Muon):
         self,
         params: Iterable[nn.Parameter],
         *,
+        quick: bool = False,
         parts: Mapping[Any, int] | None = None,
         rows: Mapping[Any, int] | None = None,
         world: World = ALONE,
         **settings: Any,
     ):
-        super().__init__(params, **settings)
+        super().__init__(params, ns_steps=3 if quick else 5, **settings)
+        self.quick = quick
         self.parts, self.rows, self.world = parts or {}, rows or {}, world
 
     @torch.no_grad()
@@ -85,26 +88,37 @@ class Muon(torch.optim.Muon):
             shapes.setdefault(matrix.shape, []).append(i)
         found = list(matrices)
         for members in shapes.values():
-            stacked = torch.stack([matrices[i] for i in members]).bfloat16()
-            for i, one in zip(members, self.world.divided(stacked, lambda x: _turn(x, group)), strict=True):
+            stacked = torch.stack([matrices[i].bfloat16() for i in members])
+            for i, one in zip(members, self.world.divided(stacked, lambda x: self._turn(x, group)), strict=True):
                 found[i] = one
         return found
 
+    def _turn(self, x: Tensor, group: dict[str, Any]) -> Tensor:
+        return orthogonal(x, group["ns_coefficients"], group["ns_steps"], group["eps"], self.quick)
 
-def _turn(x: Tensor, group: dict[str, Any]) -> Tensor:
-    return orthogonal(x, group["ns_coefficients"], group["ns_steps"], group["eps"])
 
+def orthogonal(
+    x: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float, scaled: bool = False
+) -> Tensor:
+    """Newton-Schulz: each (n, m) matrix of x (k, n, m) moves towards the nearest semi-orthogonal one, in bfloat16.
 
-def orthogonal(x: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """Newton-Schulz: each (n, m) matrix of x (k, n, m) moves towards the nearest semi-orthogonal one, in bfloat16."""
+    scaled: its shorter side is first divided by the roots of the sums of its Gram matrix, which brings all singular
+    values to at most 1 and most of them near it, for nothing: the first step needs the Gram matrix anyway. Three steps
+    then do for five (Boissin et al. 2025, "Turbo-Muon"; the bound: Prach and Lampert 2022).
+    """
     a, b, c = coefficients
     x = x.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=eps)
-    for _ in range(steps):
-        gram = x @ x.mT
+    gram = x @ x.mT
+    if scaled:
+        by = gram.abs().sum(-1, dtype=torch.float32).clamp(min=eps).rsqrt().to(x.dtype)  # (k, n)
+        x, gram = x * by[..., None], gram * by[..., None] * by[..., None, :]
+    for step in range(steps):
+        if step:
+            gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
@@ -142,7 +156,7 @@ class Optimizers:
         if parts:
             rows = {p: len(self.trained[n]) for n, p in self.parameters.items()} if self.divided else None
             moved = {"lr": settings.muon_lr, "weight_decay": settings.weight_decay}
-            self.all.append(Muon(parts, parts=parts, rows=rows, world=world, **moved))
+            self.all.append(Muon(parts, quick=True, parts=parts, rows=rows, world=world, **moved))
         self.base = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.all]
 
     def clip(self) -> float:
