@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from masklab.errors import BadInput
 from masklab.files import explained
-from masklab.training.launch import ProcessLost, launch, launched, speaks
+from masklab.training.launch import LOST, ProcessLost, launch, launched, speaks
 
 if TYPE_CHECKING:
     from masklab.recipe import Recipe
@@ -32,7 +32,7 @@ class Commands(TyperGroup):
         except BadInput as error:
             fail(str(error), 2)
         except ProcessLost as error:
-            fail(str(error), 1)
+            fail(str(error), LOST)
         except KeyboardInterrupt:
             fail("interrupted", 130)
         except OSError as error:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MEETING = "MASKLAB_MEETING"  # the environment variable that names the file
+LOST = 75  # the exit code of a process that ended because another one did: try again (EX_TEMPFAIL of sysexits.h)
 GRACE = 20.0  # seconds that the others have to end by themselves when one has failed
 
 
@@ -49,7 +50,7 @@ def speaks() -> bool:
 
 
 def launch(processes: int, command: Sequence[str], pin: bool = False) -> int:
-    """Run `command` so many times at once; the exit code of the first that failed, or 0.
+    """Run `command` so many times at once; the exit code of the first that failed by itself, or 0.
 
     SIGINT and SIGTERM are passed on, once each. If one process fails the others have a moment, then they are ended. A
     process that a signal killed is named. pin: each keeps to its own share of the cores.
@@ -95,6 +96,8 @@ def _wait(everyone: list[subprocess.Popen[bytes]]) -> int:
             if code < 0:
                 print(f"masklab: process {rank} was ended by {signal.Signals(-code).name}", file=sys.stderr)
         if None not in codes:
+            if code == LOST:
+                code = next((found for found in codes if found not in (0, LOST)), LOST)
             return 128 - code if code < 0 else code
         late = time.monotonic() - since - GRACE if code else 0.0
         if late > 0:
