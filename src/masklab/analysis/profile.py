@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from masklab.analysis.opened import open_run
 from masklab.analysis.show import progress_of
+from masklab.models.attention import Kernel
 from masklab.models.lstm import BothWays
 from masklab.models.pattern import visible
 from masklab.models.transformer import Attention, CrossAttention, FeedForward, Model
@@ -352,7 +353,7 @@ def _counted(session: Session, batches: list[Any], step: int) -> tuple[dict[Wher
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         one_step(session, batches, step, 1.0)
     stacks = [module for module in session.pretrainer.modules() if isinstance(module, Model)]
-    kernels = [stack.kernel for stack in stacks]
+    kernels: list[Kernel] = [stack.kernel for stack in stacks]
     seen = 1.0
     if {"varlen", "flex"} & set(kernels):
         seen = sum(float(visible(b.inputs, b.inputs).float().mean()) for b in batches) / len(batches)
