@@ -6,7 +6,7 @@ import torch
 from masklab.errors import BadInput
 from masklab.models import hub
 from masklab.models.heads import MaskedLMHead
-from masklab.models.local_start import OFFSETS, Start, start
+from masklab.models.local_start import OFFSETS, Start, start, waves
 from masklab.models.pattern import Layout
 from masklab.models.transformer import CrossAttention, Memory, Model
 
@@ -86,6 +86,12 @@ def test_protected_dimensions_stay_clear(protect, make_config, make_rows):
     for table in (tables.tokens, tables.segments):
         assert (table.weight[:, :32].abs().max().item() == 0) == protect
         assert table.weight[:, 32:].abs().max() > 0
+
+
+@pytest.mark.parametrize(("count", "most"), [(8, 0.7), (16, 0.55), (32, 0.4)])
+def test_no_two_far_slots_look_alike(count, most):
+    distance = torch.arange(1, 512).unsqueeze(1)
+    assert (distance * waves(count)).cos().mean(1).max() < most  # multiples of the golden ratio reach 0.97
 
 
 def test_mpnet_positions_wait_at_zero(make_config):

@@ -179,6 +179,12 @@ def _rotary_start(model: Model, settings: Start) -> None:
             layer.feed_forward.wo.weight.zero_()
 
 
+def waves(count: int) -> Tensor:
+    """(count,) angles a slot, spaced by the root: evenly spaced ones come together again every 2 x count slots, and
+    multiples of the golden ratio at distances that approximate it (docs/learning.md)."""
+    return math.pi * ((torch.arange(count) + 0.5) / count).sqrt()
+
+
 def _sinusoid_start(model: Model, settings: Start, std: float) -> None:
     """bert: sinusoids in the position table's first Dh dimensions; local heads compare them, turned by the offset."""
     config, tables = model.config, model.embeddings
@@ -187,8 +193,7 @@ def _sinusoid_start(model: Model, settings: Start, std: float) -> None:
     if config.inner:
         raise BadInput("initial.kind=local: heads compare positions as the table holds them; set model.inner=0")
     size, half = config.head_size, config.head_size // 2
-    # irregular: evenly spaced frequencies alias, so that heads would also look 2 * half slots away
-    w = 0.97 * math.pi * (0.6180339887 * torch.arange(1, half + 1) % 1.0)  # (Dh / 2,)
+    w = waves(half)
     angle = torch.arange(config.max_length).unsqueeze(1) * w
     tables.positions.weight.zero_()
     tables.positions.weight[:, :half] = settings.amplitude * std * angle.cos()
