@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from masklab.corpus.store_words import reader_of
 from masklab.files import atomic_write
@@ -24,6 +24,7 @@ from masklab.tasks.text_to_text import Pairs, TextToText
 from masklab.training.evaluation import Pretrainer
 from masklab.training.loop import Watch, train
 from masklab.training.optim import Optimizer
+from masklab.training.precision import Precision
 from masklab.training.run import Run
 from masklab.training.schedule import Budget, Schedule
 
@@ -61,7 +62,7 @@ def recipe(
     seed: int = 0,
     fresh: bool = False,
     initial: Start | None = None,
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    precision: Precision = "auto",
     threads: int = 0,
 ) -> Recipe:
     """The run that teaches `task` to the model in the folder `start`.
