@@ -316,10 +316,10 @@ def test_a_launcher_passes_a_signal_on_once(tmp_path: Path):
 def test_bad_input_is_one_line_however_many_processes(tmp_path: Path):
     command = [sys.executable, "-m", "masklab", "pretrain", "bert", "--processes", "2", "--data", "nowhere",
                "--out", str(tmp_path / "run"), "precision=fp32"]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
-    assert re.match(r"masklab: nowhere: ", done.stderr)
+    assert done.stderr.startswith("masklab: nowhere is not a prepared corpus")
 
 
 def test_the_example_of_the_page_runs(store: Store, tmp_path: Path):
@@ -331,7 +331,7 @@ def test_the_example_of_the_page_runs(store: Store, tmp_path: Path):
     small = " model.layers=1 model.width=32 model.heads=2 model.feed_forward=64 evaluation.rows=8 precision=fp32"
     for line in example:
         line = line.replace("--steps 2000", "--steps 4" + small)
-        done = subprocess.run(line.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(line.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr
     history = Run.open(tmp_path / "runs" / "shared").history
     assert history[0]["environment"]["processes"] == 2
