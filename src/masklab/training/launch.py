@@ -87,7 +87,8 @@ def launch(processes: int, command: Sequence[str], pin: bool = False) -> int:
 
 def _wait(everyone: list[subprocess.Popen[bytes]]) -> int:
     """Until all have ended, by themselves or, some time after a first failure, by us."""
-    code, since = 0, 0.0
+    code: int = 0
+    since = 0.0
     while True:
         codes = [process.poll() for process in everyone]
         if not code and any(codes):
@@ -97,7 +98,7 @@ def _wait(everyone: list[subprocess.Popen[bytes]]) -> int:
                 print(f"masklab: process {rank} was ended by {signal.Signals(-code).name}", file=sys.stderr)
         if None not in codes:
             if code == LOST:
-                code = next((found for found in codes if found not in (0, LOST)), LOST)
+                code = next((found for found in codes if found and found != LOST), LOST)
             return 128 - code if code < 0 else code
         late = time.monotonic() - since - GRACE if code else 0.0
         if late > 0:
