@@ -18,7 +18,7 @@ SMALL = ["model.width=64", "model.heads=2", "model.feed_forward=96", "threads=1"
 
 def opened(folder):
     """The model that transformers makes of a folder, and what it says was missing, unexpected or of another shape."""
-    name = transformers.AutoConfig.from_pretrained(folder).architectures[0]
+    (name,) = transformers.AutoConfig.from_pretrained(folder).architectures or [""]
     model, said = getattr(transformers, name).from_pretrained(
         folder, output_loading_info=True, attn_implementation="eager"
     )

@@ -170,6 +170,17 @@ def test_another_recipe_is_refused_with_the_difference(tiny: Recipe, tmp_path: P
         train(override(tiny, ["optimizer.lr=0.5", "seed=3"]), tmp_path / "run")
 
 
+def test_a_run_of_an_older_version_goes_on(tiny: Recipe, tmp_path: Path):
+    """Its recipe lacks fields that came later: they are at their defaults."""
+    with pytest.raises(Interrupt):
+        train(tiny, tmp_path / "run", stop_after(3))
+    file = tmp_path / "run" / "recipe.json"
+    saved = json.loads(file.read_text())
+    del saved["initial"]["same"], saved["sharding"]
+    file.write_text(json.dumps(saved))
+    assert train(tiny, tmp_path / "run").result["steps"]
+
+
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tiny: Recipe, tmp_path: Path, straight: Path):
     run_straight(tiny, straight)
     with pytest.raises(Interrupt):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -38,7 +39,7 @@ def test_more_time_gives_a_larger_model_and_a_short_one_the_preset(large):
     assert shapes == [(2, 128), (2, 128), (4, 128), (4, 256), (6, 384), (12, 768)]
     assert found[0].recipe == timed(large, 60)
     for p in found:
-        model = p.recipe.model
+        model: Any = p.recipe.model
         assert model.width % model.heads == 0
         assert model.feed_forward == 4 * model.width
         assert p.recipe.batches.length <= model.max_length
@@ -48,7 +49,7 @@ def test_more_time_gives_a_larger_model_and_a_short_one_the_preset(large):
 
 
 def test_t5_grows_on_both_sides(large):
-    model = propose(timed(large, 36_000, "t5"), speed=speed).recipe.model
+    model: Any = propose(timed(large, 36_000, "t5"), speed=speed).recipe.model
     assert model.layers == model.decoder_layers == 4
     assert model.width == 256
 

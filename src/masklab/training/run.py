@@ -137,6 +137,8 @@ class RunFolder:
         ours = self.recipe.to_json()
         if (self.folder / "recipe.json").exists():
             saved = _saved_recipe(self.folder)
+            with suppress(BadInput):  # parts of a recipe that are no part of masklab are compared as they are written
+                saved = recipes.from_json(saved).to_json()  # what an older version did not know yet is at its default
             found = recipes.difference(ours, saved | {name: ours[name] for name in HOW})
             if found:
                 raise BadInput(f"{self.folder}: holds a run of another recipe ({'; '.join(found)}); give a new folder")
