@@ -26,6 +26,7 @@ SKIPPED = 3  # steps at the beginning, in which memory is found and files are re
 
 CHILD = """
 import json, os, sys
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process would repeat the same advice
 from dataclasses import replace
 from masklab import recipe as recipes
 from masklab.training.loop import train
