@@ -27,7 +27,7 @@ class ProcessLost(Exception):
 def usual() -> int:
     """How many processes train where nobody says: the one place that decides it.
 
-    One, whose threads share the cores: benchmarks/processes.py measures what several with a thread each would gain.
+    One, whose threads share the cores: on two cores that was the faster in every shape (docs/many-processes.md).
     """
     return 1
 
