@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from masklab.errors import BadInput
 from masklab.models.config import Config
 from masklab.models.transformer import Block, Model
 from masklab.training.optim import Muon, Optimizer, Optimizers, orthogonal
@@ -112,6 +113,13 @@ def test_state_goes_out_and_comes_back():
         move(b, second, step)
     for p, q in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+def test_state_that_has_no_place_is_said_with_a_cure():
+    ours = Optimizers(tiny("bert"), nn.ModuleDict(), Optimizer("muon"))
+    old = {"model.layers.0.attention.qkv.weight.0/momentum_buffer": torch.zeros(1)}
+    with pytest.raises(BadInput, match=r"qkv\.weight\.0.* an older one wrote it"):
+        ours.load(old)
 
 
 def test_embeddings_have_a_rate_of_their_own_and_norms_do_not_decay():

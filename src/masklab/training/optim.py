@@ -199,6 +199,11 @@ class Optimizers:
         owners = {p: optimizer for optimizer in self.all for group in optimizer.param_groups for p in group["params"]}
         for key, value in state.items():
             name, field = key.rsplit("/", 1)
+            if name not in self.parameters:
+                raise BadInput(
+                    f"the checkpoint keeps {key}, which this version of masklab has no place for: an older one wrote "
+                    f"it; go on with that version, or begin anew in another folder (--out)"
+                )
             p = self.parameters[name]
             owners[p].state[p][field] = value.clone()
 
