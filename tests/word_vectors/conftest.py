@@ -1,16 +1,38 @@
-"""What tests of several files need: a font of a few characters, made of bars, so that none has to be installed."""
+"""What tests of several files need: a font of a few characters, made of bars, so that none has to be installed; what
+copies of hot rows must not change."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from masklab.word_vectors import runner
+from masklab.word_vectors.hot_rows import settle
 
 Bars = list[tuple[int, int, int, int]]  # left, bottom, right, top; a character fills 1000 by 1000
+
+
+@pytest.fixture
+def copies_change_nothing() -> Callable[[Any, Any, int | None], None]:
+    """Two test desks read the same text, `hot` with copies of its hot rows: put together, its tables are cold's."""
+
+    def check(cold: Any, hot: Any, tile: int | None) -> None:
+        cold.read(tile)
+        inputs, outputs = hot.copied()
+        hot.read(tile)
+        assert np.abs(hot.inputs[inputs] - cold.inputs[inputs]).max() > 1e-3  # not put together yet
+        assert np.abs(hot.outputs[outputs] - cold.outputs[outputs]).max() > 1e-3
+        settle(hot.inputs, hot.desk.hot_inputs)
+        settle(hot.outputs, hot.desk.hot_outputs)
+        assert np.allclose(hot.inputs[: len(cold.inputs)], cold.inputs, atol=1e-4)
+        assert np.allclose(hot.outputs[: len(cold.outputs)], cold.outputs, atol=1e-4)
+
+    return check
 
 
 def write_font(path: Path, drawings: dict[str, Bars]) -> Path:

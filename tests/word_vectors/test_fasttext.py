@@ -22,7 +22,7 @@ from masklab.word_vectors.fasttext_kernels import (
     tree_groups,
 )
 from masklab.word_vectors.fasttext_rows import Unseen, as_read, input_rows, rows_of
-from masklab.word_vectors.hot_rows import copies, room, settle
+from masklab.word_vectors.hot_rows import copies, room
 from masklab.word_vectors.keyed import WordVectors
 from masklab.word_vectors.ngrams import Ngrams
 from masklab.word_vectors.sampling import Draws, huffman, negative, reach
@@ -349,14 +349,5 @@ def test_bad_settings():
 
 
 @pytest.mark.parametrize(("tile", "cbow"), [(None, False), (TILE, False), (TILE, True)])
-def test_copies_change_nothing_for_a_thread_that_is_alone(tile, cbow):
-    cold, hot = Desk(20, "hs", cbow), Desk(20, "hs", cbow)
-    cold.read(tile)
-    inputs, outputs = hot.copied()
-    hot.read(tile)
-    assert np.abs(hot.inputs[inputs] - cold.inputs[inputs]).max() > 1e-3  # not put together yet
-    assert np.abs(hot.outputs[outputs] - cold.outputs[outputs]).max() > 1e-3
-    settle(hot.inputs, hot.desk.hot_inputs)
-    settle(hot.outputs, hot.desk.hot_outputs)
-    assert np.allclose(hot.inputs[: len(cold.inputs)], cold.inputs, atol=1e-4)
-    assert np.allclose(hot.outputs[: len(cold.outputs)], cold.outputs, atol=1e-4)
+def test_copies_change_nothing_for_a_thread_that_is_alone(copies_change_nothing, tile, cbow):
+    copies_change_nothing(Desk(20, "hs", cbow), Desk(20, "hs", cbow), tile)

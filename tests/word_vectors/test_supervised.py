@@ -21,7 +21,7 @@ from masklab.word_vectors.fasttext_kernels import (
     tree_groups,
 )
 from masklab.word_vectors.fasttext_rows import as_read
-from masklab.word_vectors.hot_rows import copies, room, settle
+from masklab.word_vectors.hot_rows import copies, room
 from masklab.word_vectors.keyed import WordVectors
 from masklab.word_vectors.ngrams import Ngrams, hashes_of, word_ngram_ids
 from masklab.word_vectors.sampling import Draws, below, huffman, negative, random
@@ -321,14 +321,5 @@ def test_what_cannot_be_answered():
 
 
 @pytest.mark.parametrize(("tile", "loss"), [(None, "softmax"), (TILE, "softmax"), (TILE, "hs")])
-def test_copies_change_nothing_for_a_thread_that_is_alone(tile, loss):
-    cold, hot = Desk(20, loss), Desk(20, loss)
-    cold.read(tile)
-    inputs, outputs = hot.copied()
-    hot.read(tile)
-    assert np.abs(hot.inputs[inputs] - cold.inputs[inputs]).max() > 1e-3  # not put together yet
-    assert np.abs(hot.outputs[outputs] - cold.outputs[outputs]).max() > 1e-3
-    settle(hot.inputs, hot.desk.hot_inputs)
-    settle(hot.outputs, hot.desk.hot_outputs)
-    assert np.allclose(hot.inputs[: len(cold.inputs)], cold.inputs, atol=1e-4)
-    assert np.allclose(hot.outputs[: len(cold.outputs)], cold.outputs, atol=1e-4)
+def test_copies_change_nothing_for_a_thread_that_is_alone(copies_change_nothing, tile, loss):
+    copies_change_nothing(Desk(20, loss), Desk(20, loss), tile)

@@ -24,6 +24,7 @@ from masklab.cli.common import (
 )
 from masklab.errors import BadInput
 from masklab.training.launch import begun_with, launched, usual
+from masklab.training.launch import number as process
 
 if TYPE_CHECKING:
     from masklab.recipe import Recipe
@@ -340,7 +341,8 @@ def _train(recipe: "Recipe", folder: Path, proposal: "Proposal | None" = None) -
     with Screen() as screen:
         run = train(recipe, folder, both(screen, Board(folder), note))
     if run.stopped:
-        print(f"Go on with: masklab resume {folder}", file=sys.stderr)
+        if process() == 0:  # of several processes one speaks
+            print(f"Go on with: masklab resume {folder}", file=sys.stderr)
         raise typer.Exit(128 + run.stopped)
     _report(run)
 
