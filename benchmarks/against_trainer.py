@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", default=["default", "best"], choices=["default", "best"])
     parser.add_argument("--grid", action="store_true", help="tune the Trainer, compare held-out losses")
     parser.add_argument("--shape", default="2x128", help="with --grid")
-    parser.add_argument("--lr", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3, 4e-3], help="the Trainer's rates")
+    parser.add_argument("--lr", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3, 4e-3], help="the Trainer's rates; one is taken as it is")
     parser.add_argument("--batch", type=int, nargs="+", default=[8, 32], help="rows of 128 a step")
     parser.add_argument("--dropout", type=float, nargs="+", default=[0.0])
     parser.add_argument("--precision", nargs="+", default=["bf16"], choices=["bf16", "fp32"])
@@ -208,7 +208,7 @@ def grid(args: argparse.Namespace, theirs: ProcessPoolExecutor, ours: ProcessPoo
         losses[setting] = tried(setting, 0)["loss"]
     best = min(losses, key=losses.__getitem__)
     rates = {s.lr for s in losses}
-    while best.lr in (min(rates), max(rates)):  # at the edge of the grid: look beyond it
+    while len(args.lr) > 1 and best.lr in (min(rates), max(rates)):  # at the edge of the grid: look beyond it
         further = replace(best, lr=best.lr * (2 if best.lr == max(rates) else 0.5))
         losses[further] = tried(further, 0)["loss"]
         rates.add(further.lr)

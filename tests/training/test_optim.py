@@ -10,6 +10,7 @@ from torch import nn
 from masklab.errors import BadInput
 from masklab.models.config import Config
 from masklab.models.transformer import Block, Model
+from masklab.training import optim
 from masklab.training.optim import Muon, Optimizer, Optimizers, orthogonal
 
 
@@ -74,17 +75,21 @@ def test_adamw_is_torch_adamw(family: str):
         torch.testing.assert_close(p, q, atol=1e-6, rtol=1e-5)
 
 
-def test_a_fused_weight_is_turned_matrix_by_matrix():
-    """Query, key and value of one fused weight each get the update they would get alone."""
+@pytest.mark.parametrize(("blocks", "least", "parts"), [(1, 8, 3), (2, 8, 6), (4, 8, 6), (4, 4, 12), (4, 16, 3)])
+def test_a_fused_weight_is_turned_matrix_by_matrix(
+    blocks: int, least: int, parts: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Query, key and value of one fused weight, or blocks of their rows, each get the update they would get alone."""
+    monkeypatch.setattr(optim, "LEAST_ROWS", least)
     model = tiny("bert")
     block = cast(Block, model.layers[0])
     weight = block.attention.qkv.weight
-    alone = [nn.Parameter(p.clone()) for p in weight.detach().chunk(3)]
-    settings = Optimizer("muon", muon_lr=0.05, weight_decay=0.0, momentum_warmup=0, clip=0)
+    alone = [nn.Parameter(p.clone()) for p in weight.detach().chunk(parts)]
+    settings = Optimizer("muon", muon_lr=0.05, muon_blocks=blocks, weight_decay=0.0, momentum_warmup=0, clip=0)
     ours = Optimizers(model, nn.ModuleDict(), settings)
     theirs = Muon(alone, quick=True, lr=0.05, weight_decay=0.0)
     weight.grad = torch.randn_like(weight)
-    for p, g in zip(alone, weight.grad.chunk(3), strict=True):
+    for p, g in zip(alone, weight.grad.chunk(parts), strict=True):
         p.grad = g.clone()
     ours.step(0, 1.0)
     theirs.step()

@@ -8,8 +8,9 @@ that training is free to change and with nothing added to the architecture. Head
   slopes. In t5's decoder all offsets look back, and what it gathers from the encoder starts at the slot that holds the
   same token: a sentinel finds the gap that it stands for.
 - modernbert: query and key biases, turned by the rotary positions, add sum_k a_k cos(w_k (j - i - offset)) to the
-score. - bert: the position table holds sinusoids, and query and key of the local heads read them, the query turned by
-the offset.
+  score.
+- bert: the position table holds sinusoids, and query and key of the local heads read them, the query turned by the
+  offset.
 """
 
 import math

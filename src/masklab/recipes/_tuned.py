@@ -23,5 +23,7 @@ def tuned(name: str, shape: Config, data: str, initial: Start) -> Recipe:
         budget=Budget(seconds=300),
         batches=Batches(tokens=2048, lengths=((0.0, 64), (0.8, 128))),
         schedule=Schedule("linear", warmup=0.03),
-        optimizer=Optimizer("muon", lr=4e-3, embedding_lr=5e-3, muon_lr=0.02, weight_decay=0.01, betas=(0.9, 0.98)),
+        optimizer=Optimizer(
+            "muon", lr=4e-3, embedding_lr=5e-3, muon_lr=0.02, muon_blocks=2, weight_decay=0.01, betas=(0.9, 0.98)
+        ),
     )

@@ -2,8 +2,8 @@
 
 AdamW: Loshchilov and Hutter 2019. Muon: Jordan 2024, "Muon: an optimizer for hidden layers in neural networks"; the
 update of a matrix is its momentum made orthogonal by five Newton-Schulz steps. A fused weight (query, key and value in
-one matrix) is several matrices to Muon, each orthogonal for itself. Of several processes each turns its share of the
-matrices; where weights are divided, each moves the rows that it holds.
+one matrix) is several matrices to Muon, each orthogonal for itself; so are blocks of rows of a large one, on request.
+Of several processes each turns its share of the matrices; where weights are divided, each moves the rows it holds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,6 +17,8 @@ from torch.optim._muon import _adjust_lr
 from masklab.errors import BadInput
 from masklab.training.distributed import ALONE, World, held
 
+LEAST_ROWS = 128  # of a block: smaller ones save little and turn worse (docs/kernels.md)
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -24,6 +26,7 @@ class Optimizer:
     lr: float = 1e-4  # AdamW: everything that has no rate of its own
     embedding_lr: float | None = None  # token, position and segment tables; None: lr
     muon_lr: float = 0.02  # the trunk's matrices under Muon
+    muon_blocks: int = 1  # Muon cuts matrices into blocks of rows, so many to the shorter side; 1: turned as a whole
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
@@ -34,6 +37,8 @@ class Optimizer:
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.muon_lr <= 0 or self.clip < 0:
             raise BadInput("optimizer.lr and optimizer.muon_lr must be above 0, optimizer.clip at least 0")
+        if self.muon_blocks < 1:
+            raise BadInput(f"optimizer.muon_blocks={self.muon_blocks} must be at least 1: matrices turned as a whole")
 
 
 class Muon(torch.optim.Muon):
@@ -135,15 +140,16 @@ class Optimizers:
         # What is moved here: the parameters themselves, or the rows of them that this process holds, in the same memory
         self.parameters = {n: nn.Parameter(held(p)) if self.divided else p for n, p in self.trained.items()}
         embeddings = {id(p) for p in model.embeddings.parameters()}  # type: ignore[attr-defined]
-        matrices = _matrix_parts(model) | _matrix_parts(heads) if settings.name == "muon" else {}
+        blocks = settings.muon_blocks
+        matrices = _matrix_parts(model, blocks) | _matrix_parts(heads, blocks) if settings.name == "muon" else {}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         parts: dict[nn.Parameter, int] = {}
         for name, p in self.parameters.items():
-            whole = self.trained[name]
-            if id(whole) in matrices:
-                parts[p] = matrices[id(whole)]
+            trained = id(self.trained[name])
+            if trained in matrices:
+                parts[p] = matrices[trained]
                 continue
-            lr = settings.embedding_lr if settings.embedding_lr is not None and id(whole) in embeddings else settings.lr
+            lr = settings.embedding_lr if settings.embedding_lr is not None and trained in embeddings else settings.lr
             # Gains and biases are not decayed, as in every published BERT.
             groups.setdefault((lr, settings.weight_decay if p.ndim > 1 else 0.0), []).append(p)
         adamw = torch.optim.AdamW(
@@ -154,9 +160,9 @@ class Optimizers:
         )
         self.all: list[torch.optim.Optimizer] = [adamw]
         if parts:
-            rows = {p: len(self.trained[n]) for n, p in self.parameters.items()} if self.divided else None
+            whole = {p: len(self.trained[n]) for n, p in self.parameters.items()} if self.divided else None
             moved = {"lr": settings.muon_lr, "weight_decay": settings.weight_decay}
-            self.all.append(Muon(parts, quick=True, parts=parts, rows=rows, world=world, **moved))
+            self.all.append(Muon(parts, quick=True, parts=parts, rows=whole, world=world, **moved))
         self.base = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.all]
 
     def clip(self) -> float:
@@ -214,11 +220,19 @@ def _unique(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     return {name: p for name, p in parameters.items() if seen.setdefault(id(p), name) == name}
 
 
-def _matrix_parts(model: nn.Module) -> dict[int, int]:
-    """The matrices of the trunk, or of a second one among the heads, and how many equal parts the rows of each make.
+def _matrix_parts(model: nn.Module, blocks: int) -> dict[int, int]:
+    """The matrices of the trunk, or of a second one among the heads, and how many parts the rows of each make.
 
-    qkv 3, gated feed-forward 2, else 1.
+    qkv 3, gated feed-forward 2, else 1; times the blocks in each of these, of `LEAST_ROWS` rows or more.
     """
     trunks = [m.layers for m in model.modules() if isinstance(getattr(m, "layers", None), nn.ModuleList)]
     inside: Iterable[nn.Module] = (m for trunk in trunks for m in trunk.modules())  # type: ignore[union-attr]
-    return {id(m.weight): getattr(m, "parts", 1) for m in inside if isinstance(m, nn.Linear)}
+    found: dict[int, int] = {}
+    for m in inside:
+        if isinstance(m, nn.Linear):
+            parts: int = getattr(m, "parts", 1)
+            height = m.out_features // parts
+            shorter = min(height, m.in_features)
+            rows = max(LEAST_ROWS, shorter // blocks)
+            found[id(m.weight)] = parts * (-(-height // rows) if rows < shorter else 1)
+    return found
