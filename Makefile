@@ -21,7 +21,7 @@ test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 # The newest Python from 3.11 on that can make virtual environments. An environment that is there and works is kept.
 # The stamp is written last, so an installation that was interrupted is taken up again.
