@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", default=["default", "best"], choices=["default", "best"])
     parser.add_argument("--grid", action="store_true", help="tune the Trainer, compare held-out losses")
     parser.add_argument("--shape", default="2x128", help="with --grid")
-    parser.add_argument("--lr", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3, 4e-3], help="the Trainer's (one: fixed)")
+    parser.add_argument("--lr", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3, 4e-3], help="the Trainer's")
     parser.add_argument("--batch", type=int, nargs="+", default=[8, 32], help="rows of 128 a step")
     parser.add_argument("--dropout", type=float, nargs="+", default=[0.0])
     parser.add_argument("--precision", nargs="+", default=["bf16"], choices=["bf16", "fp32"])
