@@ -12,16 +12,21 @@ there is one.
 import argparse
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import _trainer
 import numpy as np
+import torch
 from _rounds import Notes
 
 from masklab import recipe as recipes
 from masklab.corpus.store import Store
+from masklab.models import local_start
 from masklab.recipe import Recipe
 from masklab.training import initial, precision
 from masklab.training.loop import train
@@ -38,6 +43,9 @@ STARTS: dict[str, tuple[list[str], bool]] = {
 LONG = ["model.max_length=512", "batches.lengths=((0.0, 512),)"]
 PIECES: dict[str, list[str]] = {
     "as it is": [],
+    "protected for half the steps": [],
+    "protected for a tenth": [],
+    "protected for a fiftieth": [],
     "nothing protected": ["initial.protect=False"],
     "random start": ["initial.kind=random"],
     "two heads of 64 dimensions": ["model.heads=2"],
@@ -54,6 +62,7 @@ PIECES: dict[str, list[str]] = {
     "four layers": ["model.layers=4"],
     "four layers, random start": ["model.layers=4", "initial.kind=random"],
 }
+RELEASED = {"protected for half the steps": 0.5, "protected for a tenth": 0.1, "protected for a fiftieth": 0.02}
 Curve = list[tuple[float, float]]  # millions of tokens, held-out nats
 
 
@@ -91,11 +100,41 @@ def protected_by_card(folder: Path) -> Any:
     return lambda model: exec(f"import torch\n{lines}", {"model": model})
 
 
+@contextmanager
+def released(after: int) -> Iterator[None]:
+    """Runs in here protect their positions for so many steps only."""
+    start = local_start._sinusoid_start
+
+    def started(model: Any, *rest: Any) -> None:
+        start(model, *rest)
+        tables, kept = model.embeddings, model.config.head_size // 2 * 2
+        tables.positions.weight.requires_grad_(True)
+        for table, until in ((tables.positions, None), (tables.tokens, kept), (tables.segments, kept)):
+            table.weight._post_accumulate_grad_hooks = None
+            table.weight.register_post_accumulate_grad_hook(_Until(after, until))
+
+    with patch.object(local_start, "_sinusoid_start", started):
+        yield
+
+
+class _Until:
+    """No gradient for the first dimensions of a table (None: all), for so many steps."""
+
+    def __init__(self, steps: int, dimensions: int | None):
+        self.left, self.dimensions = steps, dimensions
+
+    def __call__(self, table: torch.Tensor) -> None:
+        self.left -= 1
+        if self.left >= 0 and table.grad is not None:
+            table.grad[:, : self.dimensions] = 0
+
+
 def pieces(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """masklab's curve with one piece changed."""
     made = shaped(args.store, args.shape, [*PIECES[name], f"seed={seed}", f"threads={args.threads}"])
     evaluation = replace(made.evaluation, every=1 / args.points)
-    run = train(replace(made, budget=Budget(steps=args.steps), evaluation=evaluation))
+    with released(int(RELEASED[name] * args.steps)) if name in RELEASED else nullcontext():
+        run = train(replace(made, budget=Budget(steps=args.steps), evaluation=evaluation))
     judged = [r for r in run.history if r["kind"] == "held_out" and r["step"]]
     tokens = made.batches.tokens / 1e6
     return {"curve": [(r["step"] * tokens, r["terms"]["masked"]["loss"]) for r in judged]}

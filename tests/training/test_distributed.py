@@ -322,6 +322,21 @@ def test_bad_input_is_one_line_however_many_processes(tmp_path: Path):
     assert done.stderr.startswith("masklab: nowhere is not a prepared corpus")
 
 
+def test_of_several_processes_one_says_how_to_go_on(store: Store, tmp_path: Path):
+    small = "model.layers=1 model.width=32 model.heads=2 model.feed_forward=64 evaluation.rows=8 log_every=1"
+    command = [sys.executable, "-m", "masklab", "pretrain", "bert", "--processes", "2", "--data", str(store.path),
+               "--out", str(tmp_path / "run"), "--steps", "1000000", *small.split()]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "log.jsonl"
+    while not (log.exists() and '"kind": "step"' in log.read_text("utf-8")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 143
+    assert said.count("Go on with: masklab resume") == 1
+
+
 def test_the_example_of_the_page_runs(store: Store, tmp_path: Path):
     """torchrun, then one process: the page's own commands, on a small corpus with a smaller model."""
     page = (ROOT / "docs" / "many-processes.md").read_text("utf-8")
