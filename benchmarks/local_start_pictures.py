@@ -1,9 +1,10 @@
-"""Draws the pictures of docs/learning.md: what heads look at before the first step and after five minutes, and why the
+"""Draws the pictures of docs/learning.md: what heads look at before the first step and after training, and why the
 frequencies are irregular.
 
     python benchmarks/local_start_pictures.py STORE --run runs/bert --out docs/pictures
 
---run is a finished run of bert on the same corpus (`masklab pretrain bert --data STORE --out runs/bert --time 5m`).
+--run is a finished run of bert on the same corpus (`masklab pretrain bert --data STORE --out runs/bert --time 30m
+model.layers=2`).
 """
 
 import argparse
@@ -55,13 +56,14 @@ def heads(found: dict[str, np.ndarray]) -> Figure:
     grid = figure.subplots(len(found), columns, sharex=True, sharey=True, squeeze=False)
     offsets = np.arange(-NEAR, NEAR + 1)
     for row, (name, shares) in zip(grid, found.items(), strict=True):
+        first = name == next(iter(found))
         row[0].set_ylabel(name, fontsize=8)
         for head, (axes, values) in enumerate(zip(row, shares, strict=True)):
             axes.bar(offsets, values, width=0.8, color=SERIES[head % len(SERIES)])
             axes.set_ylim(0, 1)
             axes.set_xticks([-NEAR, -4, 0, 4, NEAR])
             axes.tick_params(labelsize=7)
-            if row is grid[0]:
+            if first:
                 axes.set_title(f"head {head + 1}", fontsize=9)
     figure.supxlabel("slots from its own", fontsize=9)
     return figure
