@@ -1,6 +1,6 @@
 """What a local start is worth: the Trainer's own curve with and without it, and masklab's, piece by piece.
 
-    python benchmarks/local_start.py STORE --out start.jsonl --picture docs/pictures/local-start-trainer.svg
+    python benchmarks/local_start.py STORE --out start.jsonl --picture curves.png
     python benchmarks/local_start.py STORE --pieces --out pieces.jsonl     # masklab's bert with one thing changed
 
 Everything is counted in steps, so a busy machine changes nothing but the waiting; what --out holds is not repeated. The
@@ -188,8 +188,9 @@ def draw(found: dict[str, list[Curve]], unigram: float, file: Path) -> None:
         nats = np.array([[y for _, y in curve] for curve in curves])
         (line,) = axes.plot(tokens, nats.mean(0), label=name)
         axes.fill_between(tokens, nats.min(0), nats.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_xlim(left=0)
     axes.axhline(unigram, color="grey", linestyle=":", linewidth=1)
-    axes.annotate("unigram", (0, unigram), va="bottom", color="grey", fontsize=8)
+    axes.annotate("unigram", (0, unigram), (4, 3), textcoords="offset points", color="grey", fontsize=8)
     axes.set_xlabel("million tokens read")
     axes.set_ylabel("held-out nats")
     axes.legend(frameon=False, fontsize=8)
