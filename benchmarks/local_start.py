@@ -41,11 +41,10 @@ STARTS: dict[str, tuple[list[str], bool]] = {
     "local, words counted, protected": ([], True),
 }
 LONG = ["model.max_length=512", "batches.lengths=((0.0, 512),)"]
+RELEASED = {"protected for half the steps": 0.5, "protected for a tenth": 0.1, "protected for a fiftieth": 0.02}
 PIECES: dict[str, list[str]] = {
     "as it is": [],
-    "protected for half the steps": [],
-    "protected for a tenth": [],
-    "protected for a fiftieth": [],
+    **{name: [] for name in RELEASED},
     "nothing protected": ["initial.protect=False"],
     "random start": ["initial.kind=random"],
     "two heads of 64 dimensions": ["model.heads=2"],
@@ -62,7 +61,6 @@ PIECES: dict[str, list[str]] = {
     "four layers": ["model.layers=4"],
     "four layers, random start": ["model.layers=4", "initial.kind=random"],
 }
-RELEASED = {"protected for half the steps": 0.5, "protected for a tenth": 0.1, "protected for a fiftieth": 0.02}
 Curve = list[tuple[float, float]]  # millions of tokens, held-out nats
 
 
@@ -110,7 +108,7 @@ def released(after: int) -> Iterator[None]:
         tables, kept = model.embeddings, model.config.head_size // 2 * 2
         tables.positions.weight.requires_grad_(True)
         for table, until in ((tables.positions, None), (tables.tokens, kept), (tables.segments, kept)):
-            table.weight._post_accumulate_grad_hooks = None
+            table.weight._post_accumulate_grad_hooks = None  # those that protect to the end
             table.weight.register_post_accumulate_grad_hook(_Until(after, until))
 
     with patch.object(local_start, "_sinusoid_start", started):

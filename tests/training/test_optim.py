@@ -75,7 +75,7 @@ def test_adamw_is_torch_adamw(family: str):
         torch.testing.assert_close(p, q, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("blocks", "least", "parts"), [(1, 8, 3), (2, 8, 6), (4, 8, 6), (4, 4, 12), (4, 16, 3)])
+@pytest.mark.parametrize(("blocks", "least", "parts"), [(1, 8, 3), (2, 8, 6), (3, 5, 6), (4, 4, 12), (4, 16, 3)])
 def test_a_fused_weight_is_turned_matrix_by_matrix(
     blocks: int, least: int, parts: int, monkeypatch: pytest.MonkeyPatch
 ):

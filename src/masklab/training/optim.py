@@ -221,9 +221,10 @@ def _unique(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 
 
 def _matrix_parts(model: nn.Module, blocks: int) -> dict[int, int]:
-    """The matrices of the trunk, or of a second one among the heads, and how many parts the rows of each make.
+    """The matrices of the trunk, or of a second one among the heads, and how many equal parts the rows of each make.
 
-    qkv 3, gated feed-forward 2, else 1; times the blocks in each of these, of `LEAST_ROWS` rows or more.
+    qkv 3, gated feed-forward 2, else 1; times the blocks in each of these, of `LEAST_ROWS` rows or more. They divide it
+    evenly, so that none reaches from one matrix into the next.
     """
     trunks = [m.layers for m in model.modules() if isinstance(getattr(m, "layers", None), nn.ModuleList)]
     inside: Iterable[nn.Module] = (m for trunk in trunks for m in trunk.modules())  # type: ignore[union-attr]
@@ -234,5 +235,6 @@ def _matrix_parts(model: nn.Module, blocks: int) -> dict[int, int]:
             height = m.out_features // parts
             shorter = min(height, m.in_features)
             rows = max(LEAST_ROWS, shorter // blocks)
-            found[id(m.weight)] = parts * (-(-height // rows) if rows < shorter else 1)
+            most = height // rows if rows < shorter else 1
+            found[id(m.weight)] = parts * next(n for n in range(most, 0, -1) if height % n == 0)
     return found
